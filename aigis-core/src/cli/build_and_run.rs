@@ -1,0 +1,150 @@
+//! `aigis build-and-run`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::console::Console;
+use super::context::Context;
+use super::detach::{self, Readiness};
+use super::error::{CliError, Exit};
+use crate::config::Config;
+use crate::host::HostBuilder;
+
+/// Fetch, build, load and launch every plugin of the config, and run until told to end
+///
+/// SIGINT, SIGTERM and `aigis shutdown` end it cleanly; SIGQUIT ends it at once. A plugin that fails is reported, and the
+/// others run.
+#[derive(Debug, clap::Args)]
+pub(super) struct BuildAndRunArgs {
+    /// Use this config instead of `config/config.aigis` in the home
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Run in the background; return once every plugin is ready, finished, failed or in crash-loop
+    #[arg(long)]
+    detach: bool,
+    /// With --detach, wait at most this long; the core goes on
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = super::seconds)]
+    timeout: Duration,
+    /// Show errors only; the log files have everything
+    #[arg(short, long)]
+    quiet: bool,
+    /// Be the process in the background that `--detach` starts
+    #[arg(long = detach::DAEMON, hide = true, conflicts_with = "detach")]
+    daemon: bool,
+}
+
+pub(super) fn run(args: &BuildAndRunArgs, ctx: &mut Context) -> Result<Exit, CliError> {
+    // First of all: from here on nothing may be printed to what the waiting process reads.
+    let readiness = args.daemon.then(detach::become_daemon).transpose()?;
+    let path = match &args.config {
+        Some(path) => path.clone(),
+        None => ctx.places()?.config_file(),
+    };
+    // Mistakes are shown in this terminal also if the core is to run in the background.
+    let config = load(&path)?;
+    match args.detach {
+        true => detach::start(ctx, &path, args.timeout, args.quiet),
+        false => run_here(ctx, config, args.quiet, readiness),
+    }
+}
+
+fn load(path: &Path) -> Result<Config, CliError> {
+    if !path.exists() {
+        return Err(CliError::NoConfig {
+            path: path.to_owned(),
+        });
+    }
+    Config::load(path).map_err(CliError::Config)
+}
+
+/// Runs a host in this process until somebody ends it.
+fn run_here(
+    ctx: &Context,
+    config: Config,
+    quiet: bool,
+    readiness: Option<Readiness>,
+) -> Result<Exit, CliError> {
+    // In the background the log files are enough: what is printed goes to a file that nobody rotates.
+    let console = Arc::new(Console::of_process(quiet || readiness.is_some()));
+    // Before anything is started, so that no signal finds the host half made and ends it half done.
+    let termination = Termination::listen().map_err(CliError::system(
+        "the signals of this process cannot be received",
+    ))?;
+    let host = HostBuilder::new(ctx.home())
+        .config(config)
+        .observer(Arc::clone(&console) as _)
+        .start()?;
+    if let Some(readiness) = readiness {
+        readiness.report();
+    }
+    let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(body)
+            .map_err(CliError::system("a thread cannot be started"))
+    };
+    let of_signals = host.clone();
+    let ended = spawn(
+        "aigis-signals",
+        Box::new(move || {
+            termination.wait();
+            of_signals.shutdown();
+        }),
+    );
+    let (of_report, report) = (host.clone(), Arc::clone(&console));
+    let told = spawn(
+        "aigis-report",
+        Box::new(move || report.settled(&of_report.settled(None))),
+    );
+    if let Err(error) = ended.and(told) {
+        host.shutdown();
+        return Err(error);
+    }
+    host.wait_shutdown();
+    console.clear();
+    Ok(Exit::Ok)
+}
+
+/// SIGINT and SIGTERM, caught from when it is made until the process ends.
+///
+/// Tokio does this because the host brings it along: no other crate, no code of ours in a signal handler. SIGQUIT keeps
+/// the system's way of ending a process at once.
+struct Termination {
+    runtime: Runtime,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Termination {
+    fn listen() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_io().build()?;
+        let (interrupt, terminate) = {
+            let _entered = runtime.enter();
+            (
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::terminate())?,
+            )
+        };
+        Ok(Self {
+            runtime,
+            interrupt,
+            terminate,
+        })
+    }
+
+    /// Waits for the first of them. Those that follow have no effect: nothing gives them back to the system.
+    fn wait(mut self) {
+        self.runtime.block_on(async {
+            tokio::select! {
+                _ = self.interrupt.recv() => {}
+                _ = self.terminate.recv() => {}
+            }
+        });
+    }
+}

@@ -1,0 +1,97 @@
+//! Lists for people: plugins as a table, skills in groups.
+
+use std::fmt::Write;
+
+use crate::host::{PluginStatus, SkillInfo};
+
+/// The columns of the table of plugins; the last has no width.
+const TITLES: [&str; 7] = ["NAME", "KIND", "STATE", "PID", "RESTARTS", "GEN", "SOURCE"];
+
+/// Returns the plugins as an aligned table, each with its error below it.
+pub(super) fn plugins(statuses: &[PluginStatus]) -> String {
+    let rows: Vec<[String; 7]> = statuses
+        .iter()
+        .map(|status| {
+            [
+                status.name.clone(),
+                status.kind.to_string(),
+                status.state.to_string(),
+                status
+                    .pid
+                    .map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+                status.restarts.to_string(),
+                status.generation.to_string(),
+                one_line(&status.source),
+            ]
+        })
+        .collect();
+    let mut widths = TITLES.map(str::len);
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    line(&mut text, &TITLES, &widths);
+    for (row, status) in rows.iter().zip(statuses) {
+        line(&mut text, row, &widths);
+        for (index, message) in status.error.iter().flat_map(|e| e.lines()).enumerate() {
+            let lead = if index == 0 { "error: " } else { "       " };
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "  {lead}{}", one_line(message).trim_end());
+        }
+    }
+    text
+}
+
+fn line(text: &mut String, cells: &[impl AsRef<str>; 7], widths: &[usize; 7]) {
+    let start = text.len();
+    for (cell, width) in cells.iter().zip(widths) {
+        let _ = write!(text, "{:<width$}  ", cell.as_ref());
+    }
+    text.truncate(start + text[start..].trim_end().len());
+    text.push('\n');
+}
+
+/// Returns the skills under the plugins that offer them, each with the first line of its documentation.
+pub(super) fn skills(skills: &[SkillInfo]) -> String {
+    let mut groups: Vec<(&str, Vec<&SkillInfo>)> = Vec::new();
+    for skill in skills {
+        match groups.iter_mut().find(|(name, _)| *name == skill.plugin) {
+            Some((_, group)) => group.push(skill),
+            None => groups.push((&skill.plugin, vec![skill])),
+        }
+    }
+    let mut text = String::new();
+    for (index, (plugin, group)) in groups.iter().enumerate() {
+        if index > 0 {
+            text.push('\n');
+        }
+        let _ = writeln!(text, "{plugin}");
+        let width = group
+            .iter()
+            .map(|skill| skill.name.chars().count())
+            .max()
+            .unwrap_or(0);
+        for skill in group {
+            let _ = writeln!(text, "  {:<width$}  {}", skill.name, skill.signature);
+            if let Some(first) = skill.doc.trim().lines().next() {
+                let _ = writeln!(text, "      {}", one_line(first));
+            }
+        }
+    }
+    text
+}
+
+/// Returns text from elsewhere so that it stays on its line and does nothing else to a terminal.
+pub(super) fn one_line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' => shown.push(' '),
+            c if c.is_control() => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}

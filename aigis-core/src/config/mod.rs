@@ -1,0 +1,31 @@
+//! The central config (`config.aigis`) and the plugins' own manifests (`AIGIS/AIGIS.config`).
+//!
+//! Start at [`Config::load`] and [`Manifest::load`]. Both read a file into its raw form, which mirrors the text and
+//! keeps every position, and turn that into a value that can only be valid. Nothing here executes anything, and
+//! nothing but those two functions touches the disk. Mistakes are not reported one by one: the error of both
+//! functions is [`Diagnostics`], a list in which each mistake points at its place in the text.
+
+mod central;
+mod diagnostic;
+mod entry;
+mod literal;
+mod literal_scalar;
+mod manifest;
+mod manifest_options;
+mod name;
+mod option_check;
+mod raw;
+mod read;
+mod source_text;
+mod suggest;
+mod toml_text;
+
+pub use central::Config;
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use entry::{GitReference, PluginEntry, PluginKind, SourceSpec, UnknownKind};
+pub use manifest::{Host, Launch, Manifest, Requirements, Secret};
+pub use manifest_options::ManifestOptions;
+pub use name::{NameError, PluginName};
+
+#[cfg(test)]
+mod tests;

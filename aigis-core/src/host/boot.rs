@@ -1,0 +1,95 @@
+//! The start: what can be done ahead is done in parallel, loading and launching in order.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use super::plugin::Prepared;
+use super::step::StepError;
+use super::{Inner, lock};
+use crate::logging::Level;
+
+/// How many plugins are fetched and checked at the same time; builds take turns anyway.
+const AHEAD: usize = 8;
+
+/// Where prepared plugins wait for their turn, by their place in the load order.
+#[derive(Default)]
+pub(super) struct Board {
+    results: Mutex<Results>,
+    put: Condvar,
+}
+
+#[derive(Default)]
+struct Results {
+    ready: HashMap<usize, Result<Prepared, StepError>>,
+    closed: bool,
+}
+
+impl Board {
+    fn put(&self, place: usize, result: Result<Prepared, StepError>) {
+        lock(&self.results).ready.insert(place, result);
+        self.put.notify_all();
+    }
+
+    /// Waits for the plugin in `place`; `None` when the host closes first.
+    fn take(&self, place: usize) -> Option<Result<Prepared, StepError>> {
+        let mut results = lock(&self.results);
+        loop {
+            if results.closed {
+                return None;
+            }
+            if let Some(result) = results.ready.remove(&place) {
+                return Some(result);
+            }
+            let woken = self.put.wait(results);
+            results = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Lets nobody wait any more.
+    pub(super) fn close(&self) {
+        lock(&self.results).closed = true;
+        self.put.notify_all();
+    }
+}
+
+/// Begins to load the plugins, in the background.
+pub(super) fn begin(inner: &Arc<Inner>) -> io::Result<()> {
+    let next = Arc::new(AtomicUsize::new(0));
+    for _ in 0..AHEAD.min(inner.plugins.len()) {
+        let (inner, next) = (Arc::clone(inner), Arc::clone(&next));
+        thread::Builder::new()
+            .name("aigis-prepare".to_owned())
+            .spawn(move || {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(plugin) = inner.plugins.get(place) else {
+                        return;
+                    };
+                    if inner.is_closing() {
+                        return;
+                    }
+                    let result = inner.prepare(plugin, false);
+                    inner.board.put(place, result);
+                }
+            })?;
+    }
+    let inner = Arc::clone(inner);
+    thread::Builder::new()
+        .name("aigis-boot".to_owned())
+        .spawn(move || {
+            for (place, plugin) in inner.plugins.iter().enumerate() {
+                let Some(prepared) = inner.board.take(place) else {
+                    return;
+                };
+                // A failure is in the logs and the status; the next plugin has its turn.
+                if inner.bring_up(plugin, prepared).is_ok() {
+                    let message = format!("loaded {} plugin {}", plugin.entry.kind, plugin.name());
+                    inner.logs.core(Level::Info, message);
+                }
+            }
+        })?;
+    Ok(())
+}

@@ -1,0 +1,304 @@
+//! Calls: from a name and encoded arguments to whoever serves it, for plugins, sessions and embedders.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aigis_plugin_api::__private::{
+    Backend, Decode, Failure, FailureKind, Own, Parameter, Ref, Request, Shape, Signature,
+    differences, timed_out,
+};
+use aigis_plugin_api::codec;
+use aigis_plugin_api::signature::SignatureId;
+use serde::Serialize;
+
+use super::{HostError, Inner};
+use crate::config::PluginName;
+use crate::loader::{CoreSkill, Link, Services, Target};
+use crate::logging::Level;
+use crate::registry::{CORE_NAMESPACE, Offer, Slot};
+
+/// What a caller was compiled with.
+#[derive(Clone, Copy)]
+pub(crate) struct Expects<'a> {
+    pub(crate) id: SignatureId,
+    pub(crate) signature: &'a Signature,
+}
+
+impl Inner {
+    /// Finds a skill and runs it on this thread.
+    pub(crate) fn call(
+        &self,
+        name: &str,
+        expects: Option<Expects<'_>>,
+        arguments: &[u8],
+    ) -> Result<Vec<u8>, Failure> {
+        let offer = self.registry().offer(name);
+        self.run_offer(offer, name, expects, arguments)
+    }
+
+    fn run_offer(
+        &self,
+        offer: Option<Arc<Offer<Target>>>,
+        name: &str,
+        expects: Option<Expects<'_>>,
+        arguments: &[u8],
+    ) -> Result<Vec<u8>, Failure> {
+        // Held until the call has returned: it keeps the generation open.
+        let Some(offer) = offer else {
+            return Err(self.not_found(name));
+        };
+        if let Some(expects) = expects {
+            check(&offer, &expects)?;
+        }
+        let outcome = match &offer.target {
+            Target::Library {
+                generation, index, ..
+            } => generation.call(*index, arguments),
+            Target::Core(skill) => skill(arguments),
+        };
+        outcome.map_err(|failure| failure.of_skill(name))
+    }
+
+    fn not_found(&self, name: &str) -> Failure {
+        let nearest = self.registry().nearest(name);
+        Failure::new(FailureKind::NotFound, format!("no plugin offers `{name}`"))
+            .of_skill(name)
+            .with_details(nearest)
+    }
+}
+
+/// Refuses a call whose caller was compiled for another signature.
+fn check(offer: &Offer<Target>, expects: &Expects<'_>) -> Result<(), Failure> {
+    if offer.id == expects.id {
+        return Ok(());
+    }
+    let differences = differences(expects.signature, &offer.signature);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} has another signature than its caller expects\n  expected: {}\n  offered:  {}",
+        offer.name, expects.signature, offer.signature
+    );
+    Err(Failure::new(FailureKind::Mismatch, message)
+        .of_skill(&offer.name)
+        .with_details(differences))
+}
+
+impl Services for Inner {
+    fn call(&self, name: &str, link: Option<&Link>, arguments: &[u8]) -> Result<Vec<u8>, Failure> {
+        match link {
+            Some(link) => {
+                let expects = Expects {
+                    id: link.id,
+                    signature: &link.signature,
+                };
+                self.run_offer(link.slot.offer(), name, Some(expects), arguments)
+            }
+            None => Self::call(self, name, None, arguments),
+        }
+    }
+
+    fn run(&self, job: Box<dyn FnOnce() + Send>) {
+        self.runtime.spawn_blocking(job);
+    }
+
+    fn slot(&self, name: &str) -> Arc<Slot<Target>> {
+        self.registry_mut().slot(name)
+    }
+
+    fn keeps(&self, level: Level) -> bool {
+        self.logs.keeps(level)
+    }
+
+    fn log(&self, plugin: &PluginName, level: Level, message: &str) {
+        self.logs.plugin(plugin.as_str(), level, message);
+    }
+}
+
+/// The embedder's own calls, on the embedder's own threads.
+pub(super) struct Embedded(pub(super) Arc<Inner>);
+
+impl Backend for Embedded {
+    fn call(&self, request: &Request<'_>) -> Result<Vec<u8>, Failure> {
+        let expects = request.expected.map(|expected| Expects {
+            id: expected.id,
+            signature: &expected.signature,
+        });
+        self.0.call(request.name, expects, request.arguments)
+    }
+
+    fn start(
+        &self,
+        request: &Request<'_>,
+        done: Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>,
+    ) -> u64 {
+        let inner = Arc::clone(&self.0);
+        let name = request.name.to_owned();
+        let arguments = request.arguments.to_vec();
+        let expected = request
+            .expected
+            .map(|expected| (expected.id, expected.signature.clone()));
+        let timeout = request.timeout;
+        let begun = std::time::Instant::now();
+        self.0.runtime.spawn_blocking(move || {
+            // The time may be over before a thread was free.
+            if let Some(timeout) = timeout.filter(|timeout| begun.elapsed() > *timeout) {
+                return done(Err(timed_out(&name, timeout)));
+            }
+            let expects = expected
+                .as_ref()
+                .map(|(id, signature)| Expects { id: *id, signature });
+            done(inner.call(&name, expects, &arguments));
+        });
+        0
+    }
+
+    /// A call that runs in this process runs to its end.
+    fn cancel(&self, _: u64) {}
+}
+
+/// The type names of the failures of the core's own skills.
+pub const UNKNOWN_PLUGIN: &str = "aigis::UnknownPlugin";
+/// A reload or a start did not get through one of its steps.
+pub const STEP_FAILED: &str = "aigis::StepFailed";
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        let message = error.to_string();
+        let author = |type_name: &str| Self {
+            type_name: Some(type_name.to_owned()),
+            ..Self::new(FailureKind::Skill, message.clone())
+        };
+        match error {
+            HostError::UnknownPlugin { nearest, .. } => author(UNKNOWN_PLUGIN).with_details(nearest),
+            HostError::Step(error) => Self {
+                chain: super::causes(&error),
+                ..author(STEP_FAILED)
+            },
+            HostError::Refused(_) => Self::new(FailureKind::Refused, message),
+        }
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Failure> {
+    codec::to_vec(value)
+        .map_err(|error| Failure::new(FailureKind::Unserializable, error.to_string()))
+}
+
+/// Makes the core's own skills, in the namespace `aigis`.
+pub(super) fn core_skills(inner: &Arc<Inner>) -> Vec<Offer<Target>> {
+    let weak = Arc::downgrade(inner);
+    let skill = move |name: &str,
+                      doc: &str,
+                      parameters: &[(&str, Shape)],
+                      result: Shape,
+                      body: fn(&Arc<Inner>, &[u8]) -> Result<Vec<u8>, Failure>| {
+        let signature = Signature {
+            parameters: parameters
+                .iter()
+                .map(|(name, shape)| Parameter {
+                    name: (*name).to_owned(),
+                    shape: shape.clone(),
+                })
+                .collect(),
+            result,
+            error: None,
+            constant: false,
+        };
+        let weak = std::sync::Weak::clone(&weak);
+        let run: CoreSkill = Arc::new(move |arguments| match weak.upgrade() {
+            Some(inner) => body(&inner, arguments),
+            None => Err(Failure::new(FailureKind::CoreGone, "the core is gone")),
+        });
+        Offer {
+            name: format!("{CORE_NAMESPACE}.{name}"),
+            doc: doc.to_owned(),
+            id: signature.id(),
+            signature,
+            target: Target::Core(run),
+        }
+    };
+    let opaque = |name: &str| Shape::Opaque(name.to_owned());
+    let list = |name: &str| Shape::List(Box::new(opaque(name)));
+    let name = [("name", Shape::Text)];
+    let reload = [
+        ("name", Shape::Text),
+        ("fresh", Shape::Option(Box::new(Shape::Bool))),
+    ];
+    vec![
+        skill("pid", "Returns the core's process id.", &[], Shape::U32, |_, bytes| {
+            <() as Decode>::decode(&[], bytes, |()| encode(&std::process::id()))
+        }),
+        skill(
+            "status",
+            "Lists the plugins and how they are.",
+            &[],
+            list("PluginStatus"),
+            |inner, bytes| <() as Decode>::decode(&[], bytes, |()| encode(&inner.status())),
+        ),
+        skill(
+            "skills",
+            "Lists the skills that plugins offer.",
+            &[],
+            list("SkillInfo"),
+            |inner, bytes| <() as Decode>::decode(&[], bytes, |()| encode(&inner.skills())),
+        ),
+        skill(
+            "settled",
+            "Waits until every plugin is ready or has ended, at most so many milliseconds.",
+            &[("timeout_ms", Shape::U64)],
+            list("PluginStatus"),
+            |inner, bytes| {
+                <(Own<u64>,)>::decode(&["timeout_ms"], bytes, |(timeout_ms,)| {
+                    let timeout = Duration::from_millis(timeout_ms);
+                    encode(&inner.settled(Some(timeout)))
+                })
+            },
+        ),
+        skill(
+            "reload",
+            "Fetches, builds and swaps a plugin; with `fresh` a local source is copied anew.",
+            &reload,
+            opaque("PluginStatus"),
+            |inner, bytes| {
+                let names = ["name", "fresh"];
+                <(Ref<str>, Own<Option<bool>>)>::decode(&names, bytes, |(name, fresh)| {
+                    encode(&inner.reload(name, fresh.unwrap_or(false))?)
+                })
+            },
+        ),
+        skill(
+            "stop",
+            "Stops a plugin; its skills are gone until it is started again.",
+            &name,
+            opaque("PluginStatus"),
+            |inner, bytes| {
+                <(Ref<str>,)>::decode(&["name"], bytes, |(name,)| encode(&inner.stop(name)?))
+            },
+        ),
+        skill(
+            "start",
+            "Starts a plugin that is stopped, finished or has failed.",
+            &name,
+            opaque("PluginStatus"),
+            |inner, bytes| {
+                <(Ref<str>,)>::decode(&["name"], bytes, |(name,)| {
+                    encode(&inner.start_plugin(name)?)
+                })
+            },
+        ),
+        skill(
+            "shutdown",
+            "Shuts the core down; returns at once.",
+            &[],
+            Shape::Unit,
+            |inner, bytes| {
+                <() as Decode>::decode(&[], bytes, |()| {
+                    inner.shutdown_in_background();
+                    encode(&())
+                })
+            },
+        ),
+    ]
+}

@@ -1,0 +1,526 @@
+//! One plugin of a host, from its config entry to its end.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aigis_plugin_api::__private::Grant;
+use aigis_plugin_api::codec::Value;
+
+use super::process::{self, Process};
+use super::secrets::{self, Delivered};
+use super::step::{Step, StepError};
+use super::{Event, Inner, PluginStatus, State, requirements};
+use crate::build::{Artifacts, BuildEvent, BuildRequest, Wants};
+use crate::config::{GitReference, Launch, Manifest, PluginEntry, PluginKind, PluginName};
+use crate::home::at;
+use crate::loader::{self, Closed};
+use crate::logging::Level;
+use crate::source::{self, Action, FetchProgress, Progress};
+
+/// How long a retired generation is waited for: a call may still be inside it.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// One plugin.
+pub(crate) struct Plugin {
+    pub(crate) entry: PluginEntry,
+    live: Mutex<Live>,
+    /// What runs of it. Held for the whole of a load, reload, start or stop, so that there is
+    /// only one of these at a time.
+    running: Mutex<Running>,
+}
+
+/// What changes of a plugin's status.
+struct Live {
+    state: State,
+    pid: Option<u32>,
+    restarts: u32,
+    generation: u64,
+    error: Option<String>,
+}
+
+/// What runs of a plugin.
+#[derive(Default)]
+pub(crate) struct Running {
+    library: Option<Loaded>,
+    process: Option<Process>,
+}
+
+/// A library whose skills are registered.
+struct Loaded {
+    closed: Receiver<Closed>,
+    _secrets: Delivered,
+}
+
+/// A plugin that can be loaded or launched.
+pub(crate) struct Prepared {
+    pub(crate) manifest: Manifest,
+    pub(crate) artifacts: Option<Artifacts>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Plugin {
+    pub(crate) fn new(entry: PluginEntry) -> Self {
+        Self {
+            entry,
+            live: Mutex::new(Live {
+                state: State::Fetching,
+                pid: None,
+                restarts: 0,
+                generation: 0,
+                error: None,
+            }),
+            running: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &PluginName {
+        &self.entry.name
+    }
+
+    pub(crate) fn state(&self) -> State {
+        lock(&self.live).state
+    }
+
+    pub(crate) fn status(&self) -> PluginStatus {
+        let live = lock(&self.live);
+        PluginStatus {
+            name: self.name().to_string(),
+            kind: self.entry.kind,
+            state: live.state,
+            pid: live.pid,
+            restarts: live.restarts,
+            generation: live.generation,
+            source: source_text(&self.entry),
+            error: live.error.clone(),
+        }
+    }
+
+    /// Comes to a state; `pid` is what runs in it.
+    pub(crate) fn enter(&self, inner: &Inner, state: State, pid: Option<u32>) {
+        {
+            let mut live = lock(&self.live);
+            live.state = state;
+            live.pid = pid;
+            if state == State::Ready {
+                live.error = None;
+            }
+        }
+        inner.state_changed(self.name(), state);
+    }
+
+    /// Comes to a state of failure.
+    pub(crate) fn fail(&self, inner: &Inner, state: State, error: String) {
+        {
+            let mut live = lock(&self.live);
+            live.state = state;
+            live.pid = None;
+            live.error = Some(error);
+        }
+        inner.state_changed(self.name(), state);
+    }
+
+    /// Stays in its state, with a note of what went wrong.
+    pub(crate) fn keep(&self, inner: &Inner, error: String) {
+        let state = {
+            let mut live = lock(&self.live);
+            live.error = Some(error);
+            live.state
+        };
+        inner.state_changed(self.name(), state);
+    }
+
+    pub(crate) fn count_restart(&self) {
+        lock(&self.live).restarts += 1;
+    }
+
+    pub(crate) fn next_generation(&self) -> u64 {
+        let mut live = lock(&self.live);
+        live.generation += 1;
+        live.generation
+    }
+}
+
+fn source_text(entry: &PluginEntry) -> String {
+    let location = &entry.source.location;
+    match &entry.source.reference {
+        GitReference::Unspecified => location.clone(),
+        GitReference::Branch(name) => format!("{location} (branch {name})"),
+        GitReference::Tag(name) => format!("{location} (tag {name})"),
+        GitReference::Rev(name) => format!("{location} (rev {name})"),
+    }
+}
+
+/// Tells the host how a fetch goes on.
+struct Reporter<'a> {
+    inner: &'a Inner,
+    plugin: &'a str,
+}
+
+impl FetchProgress for Reporter<'_> {
+    fn progress(&self, progress: Progress) {
+        let plugin = self.plugin;
+        self.inner.logs.notify(&Event::Fetch { plugin, progress });
+    }
+}
+
+impl Inner {
+    /// Does everything that can be done before a plugin is loaded or launched, from its source to
+    /// its build.
+    pub(crate) fn prepare(&self, plugin: &Plugin, fresh: bool) -> Result<Prepared, StepError> {
+        let name = plugin.name();
+        let failed = |step: Step| step.of(name);
+        let root = self.home.plugin(name);
+        let reporter = Reporter {
+            inner: self,
+            plugin: name.as_str(),
+        };
+        let fetch = if fresh {
+            source::fetch_fresh
+        } else {
+            source::fetch
+        };
+        let fetched = fetch(&plugin.entry.source, &root, &reporter, &self.cancel)
+            .map_err(|error| failed(Step::Fetch(error)))?;
+        for note in &fetched.notes {
+            self.logs.plugin(name.as_str(), Level::Info, note);
+        }
+        for warning in &fetched.warnings {
+            self.logs.plugin(name.as_str(), Level::Warn, warning);
+        }
+        if !matches!(fetched.action, Action::Kept | Action::Unchanged) {
+            let message = format!("source: {:?}", fetched.action);
+            self.logs.plugin(name.as_str(), Level::Info, message);
+        }
+        let manifest = Manifest::load(&root, &plugin.entry)
+            .map_err(|diagnostics| failed(Step::Manifest(diagnostics)))?;
+        for warning in &manifest.warnings {
+            self.logs.plugin(name.as_str(), Level::Warn, warning.to_string());
+        }
+        self.meet_requirements(name, &manifest).map_err(failed)?;
+        let artifacts = self.build(plugin, &manifest).map_err(failed)?;
+        Ok(Prepared {
+            manifest,
+            artifacts,
+        })
+    }
+
+    /// Checks the system requirements and runs the requirements command.
+    pub(crate) fn meet_requirements(
+        &self,
+        name: &PluginName,
+        manifest: &Manifest,
+    ) -> Result<(), Step> {
+        requirements::check_system(manifest).map_err(Step::Requirements)?;
+        let Some(wanted) = &manifest.requirements else {
+            // Cargo sees to the requirements of what it builds.
+            if manifest.kind == PluginKind::External {
+                self.logs.plugin(
+                    name.as_str(),
+                    Level::Warn,
+                    "No requirements provided, attempting to start plugin regardless.",
+                );
+            }
+            return Ok(());
+        };
+        let command = wanted.shell_command();
+        self.logs
+            .plugin(name.as_str(), Level::Info, format!("requirements: {command}"));
+        requirements::run(&command, &manifest.entrypoint, &self.cancel, &mut |line| {
+            self.logs.output(name.as_str(), line);
+        })
+        .map_err(Step::Requirements)
+    }
+
+    fn build(&self, plugin: &Plugin, manifest: &Manifest) -> Result<Option<Artifacts>, Step> {
+        let name = plugin.name();
+        let wants = match (&manifest.launch, manifest.kind) {
+            (_, PluginKind::External) => return Ok(None),
+            (_, PluginKind::Core) => Wants::Library,
+            (Launch::Binary(binary), _) => Wants::Binary {
+                name: binary.as_deref(),
+                library: true,
+            },
+            (_, PluginKind::Internal) => Wants::Binary {
+                name: None,
+                library: true,
+            },
+        };
+        let root = self.home.plugin(name);
+        let secrets = secrets::destinations(&manifest.secrets);
+        let request = BuildRequest {
+            plugin: name,
+            root: &root,
+            entrypoint: &manifest.entrypoint,
+            wants,
+            package: manifest.package.as_deref(),
+            features: &manifest.features,
+            excluded: &secrets,
+            cancel: &self.cancel,
+        };
+        if let Some(artifacts) = self.builder.fresh(&request) {
+            return Ok(Some(artifacts));
+        }
+        // A plugin that serves while its next version is built stays what it is.
+        if !plugin.state().is_settled() {
+            plugin.enter(self, State::Building, None);
+        }
+        let built = self.builder.build(&request, &mut |event| match event {
+            BuildEvent::Line(line) => self.logs.output(name.as_str(), &line),
+            BuildEvent::Progress { done, total } => self.logs.notify(&Event::Build {
+                plugin: name.as_str(),
+                done,
+                total: Some(total),
+            }),
+        });
+        built.map(Some).map_err(Step::Build)
+    }
+
+    /// Loads or launches what has been prepared, in the place of what ran before.
+    pub(crate) fn activate(
+        self: &Arc<Self>,
+        plugin: &Arc<Plugin>,
+        running: &mut Running,
+        prepared: Prepared,
+    ) -> Result<(), StepError> {
+        let name = plugin.name();
+        let failed = |step: Step| step.of(name);
+        let library = prepared.artifacts.as_ref().and_then(|a| a.library.clone());
+        if plugin.entry.kind == PluginKind::Core {
+            let Some(library) = library else {
+                return Err(failed(Step::Closing));
+            };
+            if !plugin.state().is_settled() {
+                plugin.enter(self, State::Starting, None);
+            }
+            let secrets = self.deliver(name, &prepared.manifest).map_err(failed)?;
+            let loaded = self.load(plugin, &library, secrets).map_err(failed)?;
+            running.library = Some(loaded);
+            plugin.enter(self, State::Ready, Some(std::process::id()));
+            return Ok(());
+        }
+        // The skills of a hybrid are switched over first: should its library fail, what ran before
+        // runs on. Its old process has ended before the new one starts.
+        match library {
+            Some(library) => {
+                let loaded = self
+                    .load(plugin, &library, Delivered::default())
+                    .map_err(failed)?;
+                running.library = Some(loaded);
+            }
+            None => self.unload(plugin, running),
+        }
+        if let Some(process) = running.process.take() {
+            plugin.enter(self, State::Stopping, None);
+            process.stop(self);
+        }
+        plugin.enter(self, State::Starting, None);
+        match process::start(self, plugin, prepared) {
+            Ok(process) => {
+                running.process = Some(process);
+                Ok(())
+            }
+            Err(step) => {
+                self.unload(plugin, running);
+                Err(failed(step))
+            }
+        }
+    }
+
+    pub(crate) fn deliver(&self, name: &PluginName, manifest: &Manifest) -> Result<Delivered, Step> {
+        let (store, root) = (self.home.secrets(name), self.home.plugin(name));
+        secrets::deliver(&manifest.secrets, &store, &root).map_err(Step::Secrets)
+    }
+
+    fn load(
+        self: &Arc<Self>,
+        plugin: &Plugin,
+        library: &std::path::Path,
+        secrets: Delivered,
+    ) -> Result<Loaded, Step> {
+        let name = plugin.name();
+        let deadline = loader::PROBE_DEADLINE;
+        self.wait_on(loader::probe(&self.program, library, deadline))
+            .map_err(Step::Load)?;
+        let grant = self.grant(plugin, plugin.next_generation())?;
+        let services = Arc::clone(self) as Arc<dyn loader::Services>;
+        let copies = self.home.run().join("libraries");
+        let opened = loader::open(library, &copies, &grant, name, &services).map_err(Step::Load)?;
+        let offers = loader::offers(&opened);
+        self.registry_mut()
+            .install(name, offers)
+            .map_err(Step::Register)?;
+        let mut unaware = Vec::new();
+        for skill in &opened.description.skills {
+            let message = format!("Registered {}...", skill.name);
+            self.logs.plugin(name.as_str(), Level::Debug, message);
+            if !skill.logger && !skill.signature.constant {
+                unaware.push(skill.name.as_str());
+            }
+        }
+        if !unaware.is_empty() {
+            // The original warned at each call; once a load is enough to know it.
+            let message = format!(
+                "Functions called without AIGIS logging: {} (they take no `logger: &Logger`; \
+                 events of `tracing` and `log` are kept all the same)",
+                unaware.join(", ")
+            );
+            self.logs.plugin(name.as_str(), Level::Warn, message);
+        }
+        self.logs
+            .plugin(name.as_str(), Level::Boot, "Skills acquired.");
+        Ok(Loaded {
+            closed: opened.closed,
+            _secrets: secrets,
+        })
+    }
+
+    /// Makes what a plugin may know of itself and its host.
+    pub(crate) fn grant(&self, plugin: &Plugin, generation: u64) -> Result<Grant, Step> {
+        let data = self.home.data(plugin.name());
+        fs::create_dir_all(&data).map_err(|error| Step::Prepare(at(&data, error)))?;
+        Ok(Grant {
+            plugin: plugin.name().to_string(),
+            generation,
+            home: self.home.root().to_owned(),
+            data,
+            core_pid: std::process::id(),
+            settings: settings(&plugin.entry),
+        })
+    }
+
+    /// Writes the settings down for a process that reads files.
+    pub(crate) fn settings_file(&self, plugin: &Plugin) -> Result<Option<PathBuf>, Step> {
+        let Some(settings) = settings(&plugin.entry) else {
+            return Ok(None);
+        };
+        let folder = self.home.run().join("settings");
+        let path = folder.join(format!("{}.json", plugin.name()));
+        let written = tempfile::NamedTempFile::new_in(&folder).and_then(|file| {
+            fs::write(file.path(), settings.to_json_pretty())?;
+            file.persist(&path).map_err(|error| error.error)
+        });
+        match written {
+            Ok(_) => Ok(Some(path)),
+            Err(error) => Err(Step::Prepare(at(&path, error))),
+        }
+    }
+
+    /// Takes a plugin's skills away and waits for its `cleanup`.
+    pub(crate) fn unload(&self, plugin: &Plugin, running: &mut Running) {
+        let Some(loaded) = running.library.take() else {
+            return;
+        };
+        self.registry_mut().withdraw(plugin.name());
+        // How it went is in the plugin's log.
+        if loaded.closed.recv_timeout(DRAIN).is_err() {
+            let message = format!(
+                "a call is still running in the plugin after {DRAIN:?}; its cleanup runs when it \
+                 returns"
+            );
+            self.logs
+                .plugin(plugin.name().as_str(), Level::Warn, message);
+        }
+    }
+
+    /// Fetches, builds and starts a plugin that does not run.
+    pub(crate) fn bring_up(
+        self: &Arc<Self>,
+        plugin: &Arc<Plugin>,
+        prepared: Result<Prepared, StepError>,
+    ) -> Result<(), StepError> {
+        let mut running = plugin.lock_running();
+        let outcome = if self.is_closing() {
+            Err(Step::Closing.of(plugin.name()))
+        } else {
+            prepared.and_then(|prepared| self.activate(plugin, &mut running, prepared))
+        };
+        if let Err(error) = &outcome {
+            self.report_failure(plugin, error);
+            plugin.fail(self, State::Failed, super::full_message(&error.step));
+        }
+        outcome
+    }
+
+    pub(crate) fn report_failure(&self, plugin: &Plugin, error: &StepError) {
+        let message = super::full_message(error);
+        let level = match error.step {
+            Step::Closing => Level::Info,
+            _ => Level::Error,
+        };
+        self.logs.plugin(plugin.name().as_str(), level, &message);
+        self.logs.core(level, &message);
+    }
+
+    /// Stops what runs of a plugin. `state` is what it comes to.
+    pub(crate) fn take_down(&self, plugin: &Plugin, running: &mut Running, state: State) {
+        let was_running = running.process.is_some() || running.library.is_some();
+        if was_running {
+            plugin.enter(self, State::Stopping, None);
+        }
+        if let Some(process) = running.process.take() {
+            process.stop(self);
+        }
+        self.unload(plugin, running);
+        if was_running {
+            self.logs
+                .plugin(plugin.name().as_str(), Level::Shutdown, "Plugin shut down.");
+        }
+        plugin.enter(self, state, None);
+    }
+}
+
+impl Plugin {
+    /// Waits for other operations on this plugin, then keeps them out.
+    pub(crate) fn lock_running(&self) -> MutexGuard<'_, Running> {
+        lock(&self.running)
+    }
+}
+
+impl Running {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.library.is_none() && self.process.is_none()
+    }
+
+    /// Lets go of a process that has ended by itself, if it is the one of launch `id`.
+    pub(crate) fn forget_process(&mut self, id: u64) -> bool {
+        self.process.take_if(|process| process.id() == id).is_some()
+    }
+
+    pub(crate) fn has_process(&self) -> bool {
+        self.process.is_some()
+    }
+
+    pub(crate) fn stop_process(&mut self, inner: &Inner) {
+        if let Some(process) = self.process.take() {
+            process.stop(inner);
+        }
+    }
+}
+
+/// Returns an entry's settings, in the order of the file.
+fn settings(entry: &PluginEntry) -> Option<Value> {
+    let table = entry.settings.as_ref()?;
+    Some(value_of(&toml::Value::Table(table.clone())))
+}
+
+/// Turns a TOML value into one that every format has; dates become texts.
+fn value_of(value: &toml::Value) -> Value {
+    match value {
+        toml::Value::String(text) => Value::from(text.as_str()),
+        toml::Value::Integer(number) => Value::from(*number),
+        toml::Value::Float(number) => Value::from(*number),
+        toml::Value::Boolean(value) => Value::from(*value),
+        toml::Value::Datetime(time) => Value::from(time.to_string().as_str()),
+        toml::Value::Array(items) => items.iter().map(value_of).collect(),
+        toml::Value::Table(table) => table
+            .iter()
+            .map(|(key, value)| (key.as_str(), value_of(value)))
+            .collect(),
+    }
+}

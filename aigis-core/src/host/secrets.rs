@@ -1,0 +1,256 @@
+//! Secret files: from `secrets/<plugin>/` to where the plugin's manifest wants them, and away again.
+
+use std::fmt;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::config::Secret;
+
+/// Why a plugin's secrets cannot be delivered; none of them has been.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecretsError {
+    /// Some are not there.
+    #[error("The following secret files are missing: {}; put them there, none was copied", Paths(.0))]
+    Missing(Vec<PathBuf>),
+    /// A link leads the copy out of the plugin's folder.
+    #[error("secret `{name}` would be written to `{target}`, outside the plugin's folder `{root}`")]
+    Outside {
+        /// The secret.
+        name: String,
+        /// Where links lead.
+        target: PathBuf,
+        /// The plugin's folder.
+        root: PathBuf,
+    },
+    /// A file cannot be read or written.
+    #[error("secret `{name}` cannot be copied to `{target}`")]
+    Copy {
+        /// The secret.
+        name: String,
+        /// Where it was to go.
+        target: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+struct Paths<'a>(&'a [PathBuf]);
+
+impl fmt::Display for Paths<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let paths: Vec<_> = self.0.iter().map(|path| path.display().to_string()).collect();
+        f.write_str(&paths.join(", "))
+    }
+}
+
+/// The secrets of one invocation or generation; removed when it is dropped, but only those that a
+/// newer one has not replaced.
+#[derive(Debug, Default)]
+pub(crate) struct Delivered {
+    files: Vec<DeliveredFile>,
+}
+
+#[derive(Debug)]
+struct DeliveredFile {
+    path: PathBuf,
+    /// Which file it is, whatever else may come to stand at its path.
+    device: u64,
+    inode: u64,
+}
+
+/// Returns where each secret ends up: in a folder, or in place of the file that is there.
+pub(crate) fn destinations(secrets: &[Secret]) -> Vec<PathBuf> {
+    secrets.iter().map(destination).collect()
+}
+
+fn destination(secret: &Secret) -> PathBuf {
+    if secret.target.is_file() {
+        return secret.target.clone();
+    }
+    match Path::new(&secret.name).file_name() {
+        Some(name) => secret.target.join(name),
+        None => secret.target.clone(),
+    }
+}
+
+/// Copies all of a plugin's secrets from `store`, or none.
+///
+/// # Errors
+/// Everything that is missing, at once; or the first file that cannot be copied.
+pub(crate) fn deliver(
+    secrets: &[Secret],
+    store: &Path,
+    root: &Path,
+) -> Result<Delivered, SecretsError> {
+    let missing: Vec<PathBuf> = secrets
+        .iter()
+        .map(|secret| store.join(&secret.name))
+        .filter(|path| !path.is_file())
+        .collect();
+    if !missing.is_empty() {
+        return Err(SecretsError::Missing(missing));
+    }
+    let mut delivered = Delivered::default();
+    for secret in secrets {
+        // What was delivered before a failure goes away with `delivered`.
+        let file = copy(secret, &store.join(&secret.name), root)?;
+        delivered.files.push(file);
+    }
+    Ok(delivered)
+}
+
+fn copy(secret: &Secret, from: &Path, root: &Path) -> Result<DeliveredFile, SecretsError> {
+    let target = destination(secret);
+    let failed = |source| SecretsError::Copy {
+        name: secret.name.clone(),
+        target: target.clone(),
+        source,
+    };
+    let folder = target.parent().unwrap_or(root);
+    let root = root.canonicalize().map_err(failed)?;
+    // Before anything is made: of the path, the part that exists decides where it leads.
+    let existing = folder.ancestors().find(|ancestor| ancestor.exists());
+    let leads_to = existing.unwrap_or(&root).canonicalize().map_err(failed)?;
+    if !leads_to.starts_with(&root) {
+        return Err(SecretsError::Outside {
+            name: secret.name.clone(),
+            target: leads_to,
+            root,
+        });
+    }
+    fs::create_dir_all(folder).map_err(failed)?;
+    // A temporary file has mode 0600 from the start, and replaces a link instead of following it.
+    let mut copy = tempfile::Builder::new()
+        .prefix(".aigis-secret-")
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    let mut source = File::open(from).map_err(failed)?;
+    io::copy(&mut source, copy.as_file_mut()).map_err(failed)?;
+    copy.as_file()
+        .set_permissions(Permissions::from_mode(0o600))
+        .map_err(failed)?;
+    if let Ok(modified) = source.metadata().and_then(|metadata| metadata.modified()) {
+        // The time is a courtesy to whoever looks for a change.
+        let _ = copy.as_file().set_modified(modified);
+    }
+    let metadata = copy.as_file().metadata().map_err(failed)?;
+    copy.persist(&target).map_err(|error| failed(error.error))?;
+    Ok(DeliveredFile {
+        path: target,
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    })
+}
+
+impl Drop for Delivered {
+    fn drop(&mut self) {
+        for file in &self.files {
+            let own = fs::symlink_metadata(&file.path).is_ok_and(|metadata| {
+                metadata.dev() == file.device && metadata.ino() == file.inode
+            });
+            if own {
+                // It is gone already, or the folder cannot be written any more.
+                let _ = fs::remove_file(&file.path);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixture {
+        folder: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        fn new(secrets: &[(&str, &str)]) -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            fs::create_dir_all(folder.path().join("store")).expect("a store");
+            fs::create_dir_all(folder.path().join("plugin")).expect("a plugin");
+            for (name, content) in secrets {
+                let path = folder.path().join("store").join(name);
+                fs::create_dir_all(path.parent().expect("has a parent")).expect("a folder");
+                fs::write(path, content).expect("writes");
+            }
+            Self { folder }
+        }
+
+        fn secret(&self, name: &str, target: &str) -> Secret {
+            Secret {
+                name: name.to_owned(),
+                target: self.plugin().join(target),
+            }
+        }
+
+        fn plugin(&self) -> PathBuf {
+            self.folder.path().join("plugin")
+        }
+
+        fn deliver(&self, secrets: &[Secret]) -> Result<Delivered, SecretsError> {
+            deliver(secrets, &self.folder.path().join("store"), &self.plugin())
+        }
+    }
+
+    #[test]
+    fn they_land_in_their_folder_with_mode_0600_and_go_again() {
+        let fixture = Fixture::new(&[("deep/key", "s3cret")]);
+        let delivered = fixture
+            .deliver(&[fixture.secret("deep/key", "a/b")])
+            .expect("is there");
+        let path = fixture.plugin().join("a/b/key");
+        assert_eq!(fs::read_to_string(&path).expect("reads"), "s3cret");
+        let mode = fs::metadata(&path).expect("is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop(delivered);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_target_that_is_a_file_is_replaced() {
+        let fixture = Fixture::new(&[("key", "new")]);
+        fs::write(fixture.plugin().join("conf"), "old").expect("writes");
+        let _delivered = fixture
+            .deliver(&[fixture.secret("key", "conf")])
+            .expect("is there");
+        let content = fs::read_to_string(fixture.plugin().join("conf")).expect("reads");
+        assert_eq!(content, "new");
+    }
+
+    #[test]
+    fn one_missing_means_none_is_copied_and_all_missing_are_named() {
+        let fixture = Fixture::new(&[("there", "x")]);
+        let secrets = ["there", "gone", "lost"].map(|name| fixture.secret(name, "s"));
+        let error = fixture.deliver(&secrets).expect_err("two are missing");
+        let message = error.to_string();
+        assert!(message.contains("gone") && message.contains("lost"), "{message}");
+        assert!(!fixture.plugin().join("s").exists());
+    }
+
+    #[test]
+    fn a_link_out_of_the_folder_is_refused() {
+        let fixture = Fixture::new(&[("key", "x")]);
+        let outside = fixture.folder.path().join("outside");
+        fs::create_dir(&outside).expect("a folder");
+        std::os::unix::fs::symlink(&outside, fixture.plugin().join("way")).expect("a link");
+        let error = fixture.deliver(&[fixture.secret("key", "way/in")]);
+        assert!(matches!(error, Err(SecretsError::Outside { .. })), "{error:?}");
+        assert_eq!(fs::read_dir(&outside).expect("reads").count(), 0);
+    }
+
+    #[test]
+    fn the_old_ones_do_not_take_the_new_ones_away() {
+        let fixture = Fixture::new(&[("key", "x")]);
+        let secrets = [fixture.secret("key", "s")];
+        let old = fixture.deliver(&secrets).expect("is there");
+        let new = fixture.deliver(&secrets).expect("is there");
+        drop(old);
+        assert!(fixture.plugin().join("s/key").exists());
+        drop(new);
+        assert!(!fixture.plugin().join("s/key").exists());
+    }
+}

@@ -1,0 +1,86 @@
+//! What sessions ask of the host.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aigis_plugin_api::__private::{Expected, Failure, FailureKind};
+use aigis_plugin_api::session::frame::{Expectation, Hello};
+
+use super::calls::Expects;
+use super::{Inner, lock};
+use crate::logging::Level;
+use crate::rpc::{Peer, Service, SessionInfo};
+
+/// The sessions that are open.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    last: u64,
+    open: HashMap<u64, Arc<SessionInfo>>,
+}
+
+impl Service for Inner {
+    fn admit(&self, hello: &Hello, peer: Peer) -> Result<Arc<SessionInfo>, Failure> {
+        if self.is_closing() {
+            let message = "the core is shutting down";
+            return Err(Failure::new(FailureKind::Refused, message));
+        }
+        let plugin = match &hello.token {
+            Some(token) => Some(self.present(token)?),
+            None => None,
+        };
+        let mut sessions = lock(&self.sessions);
+        sessions.last += 1;
+        let info = Arc::new(SessionInfo {
+            id: sessions.last,
+            client: hello.client.clone(),
+            plugin,
+            pid: peer.pid.unwrap_or(hello.pid),
+        });
+        sessions.open.insert(info.id, Arc::clone(&info));
+        Ok(info)
+    }
+
+    fn expect(&self, session: &SessionInfo, expectation: Expectation) {
+        let message = format!(
+            "session {} ({}) imports {}",
+            session.id, session.client, expectation.name
+        );
+        self.logs.core(Level::Debug, message);
+    }
+
+    fn call(
+        &self,
+        _: &SessionInfo,
+        name: &str,
+        expects: Option<&Expected>,
+        arguments: &[u8],
+        _: Option<Duration>,
+    ) -> Result<Vec<u8>, Failure> {
+        let expects = expects.map(|expected| Expects {
+            id: expected.id,
+            signature: &expected.signature,
+        });
+        Self::call(self, name, expects, arguments)
+    }
+
+    fn ended(&self, session: &SessionInfo) {
+        lock(&self.sessions).open.remove(&session.id);
+    }
+}
+
+impl Inner {
+    /// Takes the token of a launched plugin, which is ready with that.
+    fn present(&self, token: &str) -> Result<String, Failure> {
+        let mut launched = lock(&self.launched);
+        let Some(known) = launched.get_mut(token) else {
+            let message = "the token is not that of a running plugin of this core";
+            return Err(Failure::new(FailureKind::Refused, message));
+        };
+        if let Some(up) = known.up.take() {
+            // Its watch may be stopping it just now.
+            let _ = up.send(());
+        }
+        Ok(known.plugin.name().to_string())
+    }
+}

@@ -1,0 +1,107 @@
+//! What a host says of its plugins and skills.
+
+use std::fmt;
+
+use aigis_plugin_api::signature::Signature;
+use serde::{Deserialize, Serialize};
+
+use crate::config::PluginKind;
+
+/// Where a plugin is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Its source is fetched and its requirements are seen to.
+    Fetching,
+    /// It is built.
+    Building,
+    /// It is being loaded or launched.
+    Starting,
+    /// It serves.
+    Ready,
+    /// It failed and waits to be launched again.
+    Backoff,
+    /// It is being stopped.
+    Stopping,
+    /// It was stopped on purpose.
+    Stopped,
+    /// Its process ended by itself, with code 0.
+    Finished,
+    /// A step failed, or its process did and is not to be restarted.
+    Failed,
+    /// Its process failed and every restart is used up.
+    CrashLoop,
+}
+
+impl State {
+    /// Tells whether nothing will change by itself soon.
+    pub fn is_settled(self) -> bool {
+        matches!(
+            self,
+            Self::Ready | Self::Stopped | Self::Finished | Self::Failed | Self::CrashLoop
+        )
+    }
+
+    /// Tells whether it has failed for good.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::CrashLoop)
+    }
+
+    /// Returns the name, as it is in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fetching => "fetching",
+            Self::Building => "building",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Backoff => "backoff",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::CrashLoop => "crash-loop",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One plugin, as `aigis status` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PluginStatus {
+    /// Its name in the config.
+    pub name: String,
+    /// Its kind.
+    pub kind: PluginKind,
+    /// Where it is in its life.
+    pub state: State,
+    /// The process that its code runs in: the core's own for a core plugin.
+    pub pid: Option<u32>,
+    /// How often it was launched again after a failure.
+    pub restarts: u32,
+    /// The number of its latest load or launch; 0 before the first.
+    pub generation: u64,
+    /// Where it comes from, as the config says.
+    pub source: String,
+    /// What went wrong last, if anything did since it was last well.
+    pub error: Option<String>,
+}
+
+/// One skill, as `aigis skills` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SkillInfo {
+    /// Its full name.
+    pub name: String,
+    /// The plugin that offers it.
+    pub plugin: String,
+    /// Its signature, as it is written.
+    pub signature: String,
+    /// Its documentation.
+    pub doc: String,
+    /// Its signature, part by part.
+    pub types: Signature,
+}

@@ -1,0 +1,83 @@
+//! Why a plugin did not get through a step of its life.
+
+use std::time::Duration;
+
+use crate::build::BuildError;
+use crate::config::{Diagnostics, PluginName};
+use crate::loader::LoadError;
+use crate::registry::Conflict;
+use crate::source::FetchError;
+use crate::supervisor::LaunchError;
+
+use super::requirements::RequirementsError;
+use super::secrets::SecretsError;
+
+/// A plugin did not get through a step of its life. The others are not concerned.
+#[derive(Debug, thiserror::Error)]
+#[error("Could not load plugin {plugin}! {step}")]
+pub struct StepError {
+    /// The plugin.
+    pub plugin: PluginName,
+    /// The step, with its cause.
+    #[source]
+    pub step: Step,
+}
+
+/// The step that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Step {
+    /// Its source could not be fetched.
+    #[error("its source cannot be fetched")]
+    Fetch(#[source] FetchError),
+    /// Its manifest is not valid.
+    #[error("Could not get configuration for plugin")]
+    Manifest(#[source] Diagnostics),
+    /// What it needs on this machine is not there.
+    #[error("its requirements are not met")]
+    Requirements(#[source] RequirementsError),
+    /// Its secrets could not be delivered.
+    #[error("its secrets cannot be delivered")]
+    Secrets(#[source] SecretsError),
+    /// It could not be built.
+    #[error("it cannot be built")]
+    Build(#[source] BuildError),
+    /// Its library could not be loaded.
+    #[error("its library cannot be loaded")]
+    Load(#[source] LoadError),
+    /// Its skills could not be registered.
+    #[error("its skills cannot be registered: {}", all(.0))]
+    Register(Vec<Conflict>),
+    /// Its process could not be launched.
+    #[error("its process cannot be launched")]
+    Launch(#[source] LaunchError),
+    /// Its process was launched, but never opened its session.
+    #[error(
+        "its process has not opened its session within {after:?}; does it have a `#[launch]` \
+         function, or call a skill at its start?"
+    )]
+    NotReady {
+        /// How long was waited.
+        after: Duration,
+    },
+    /// A file or folder of the core's own could not be made.
+    #[error("the core cannot prepare it")]
+    Prepare(#[source] std::io::Error),
+    /// The core is shutting down.
+    #[error("the core is shutting down")]
+    Closing,
+}
+
+fn all(conflicts: &[Conflict]) -> String {
+    let lines: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
+    lines.join("; ")
+}
+
+impl Step {
+    pub(crate) fn of(self, plugin: &PluginName) -> StepError {
+        StepError {
+            plugin: plugin.clone(),
+            step: self,
+        }
+    }
+}

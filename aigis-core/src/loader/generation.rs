@@ -1,0 +1,200 @@
+//! One loaded version of one plugin's library.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Weak};
+use std::thread;
+
+use aigis_plugin_api::__private::{Description, Failure, FailureKind, Grant};
+use aigis_plugin_api::abi::{Buffer, Descriptor, HostApi, SYMBOL, Status};
+use aigis_plugin_api::codec;
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+use super::host_api::{self, HostContext};
+use super::{Entry, LoadError, Services};
+use crate::config::PluginName;
+use crate::logging::Level;
+
+/// A loaded and open library. Whoever holds it can call its skills; when the last holder lets go,
+/// its `cleanup` runs.
+pub(crate) struct Generation {
+    plugin: PluginName,
+    number: u64,
+    descriptor: &'static Descriptor,
+    services: Weak<dyn Services>,
+    /// Told how `cleanup` went.
+    closed: Option<Sender<Closed>>,
+}
+
+/// How the end of a generation went.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    pub(crate) outcome: Result<(), Failure>,
+}
+
+/// A generation that has just been opened.
+pub(crate) struct Opened {
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) description: Description,
+    /// Hears of the generation's end.
+    pub(crate) closed: Receiver<Closed>,
+}
+
+impl Generation {
+    pub(crate) fn plugin(&self) -> &PluginName {
+        &self.plugin
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Runs skill `index` with encoded arguments.
+    pub(crate) fn call(&self, index: u32, arguments: &[u8]) -> Result<Vec<u8>, Failure> {
+        let mut out = Buffer::default();
+        let status = (self.descriptor.call)(index, arguments.into(), &mut out);
+        // Copied and freed here, while the library is certain to be there.
+        read(status, out)
+    }
+
+    pub(super) fn entry(&self, index: u32) -> Entry {
+        Entry((self.descriptor.direct)(index))
+    }
+}
+
+fn read(status: Status, out: Buffer) -> Result<Vec<u8>, Failure> {
+    match status {
+        Status::Ok => Ok(out.into_vec()),
+        Status::Failed | Status::Absent => Err(Failure::decode(out.as_slice())),
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        let Some(closed) = self.closed.take() else {
+            return;
+        };
+        let descriptor = self.descriptor;
+        let (plugin, number) = (self.plugin.clone(), self.number);
+        let services = Weak::clone(&self.services);
+        // Whoever happened to let go last, a caller among them, must not wait for a `cleanup`.
+        let spawned = thread::Builder::new()
+            .name(format!("close-{plugin}-{number}"))
+            .spawn(move || {
+                let mut error = Buffer::default();
+                let status = (descriptor.close)(&mut error);
+                let outcome = read(status, error).map(|_| ());
+                if let Some(services) = services.upgrade() {
+                    report(&*services, &plugin, number, &outcome);
+                }
+                // Nobody listens when the plugin was replaced and its end is only logged.
+                let _ = closed.send(Closed { outcome });
+            });
+        if let (Err(error), Some(services)) = (spawned, self.services.upgrade()) {
+            let message = format!("cleanup skipped, no thread can be started for it: {error}");
+            services.log(&self.plugin, Level::Error, &message);
+        }
+    }
+}
+
+fn report(
+    services: &dyn Services,
+    plugin: &PluginName,
+    number: u64,
+    outcome: &Result<(), Failure>,
+) {
+    match outcome {
+        Ok(()) => {
+            let message = format!("generation {number} has ended");
+            services.log(plugin, Level::Info, &message);
+        }
+        Err(failure) => {
+            let message = format!(
+                "PROBLEM CLEANING UP {plugin}, CLEANUP SKIPPED! CHECK YOUR RESOURCES. {failure}"
+            );
+            services.log(plugin, Level::Error, &message);
+        }
+    }
+}
+
+/// Opens a library that has passed the probe, under a file name that was never used before: for a
+/// name it knows, the system's loader returns the code that it has already.
+pub(crate) fn open(
+    library: &Path,
+    copies: &Path,
+    grant: &Grant,
+    plugin: &PluginName,
+    services: &Arc<dyn Services>,
+) -> Result<Opened, LoadError> {
+    let number = grant.generation;
+    let copy = copy(library, copies, plugin, number)?;
+    let unfit = |message: String| LoadError::Unfit(message);
+    // SAFETY: the probe has opened this very file, run its constructors and come back.
+    let opened = unsafe { Library::open(Some(&copy), RTLD_NOW | RTLD_LOCAL) };
+    let opened = opened.map_err(|error| unfit(error.to_string()))?;
+    // SAFETY: the probe has found the symbol in this file and checked, before anything else, that
+    // it is a descriptor of this ABI version with this layout.
+    let descriptor = unsafe { opened.get::<*const Descriptor>(SYMBOL.as_bytes()) }
+        .map_err(|error| unfit(error.to_string()))?
+        .into_raw()
+        .cast::<Descriptor>();
+    // The library is never closed again, so what points into it is valid for good.
+    std::mem::forget(opened);
+    // SAFETY: as above; the pointer is not null, a symbol was found.
+    let descriptor: &'static Descriptor = unsafe { &*descriptor };
+
+    let mut description = Buffer::default();
+    let status = (descriptor.describe)(&mut description);
+    let description = read(status, description).map_err(LoadError::Open)?;
+    let description: Description = codec::from_slice(&description).map_err(|error| {
+        unfit(format!("the library's description cannot be read: {error}"))
+    })?;
+
+    let grant = codec::to_vec(grant).map_err(|error| {
+        LoadError::Open(Failure::new(FailureKind::Internal, error.to_string()))
+    })?;
+    let context: &'static HostContext = Box::leak(Box::new(HostContext::new(
+        plugin.clone(),
+        Arc::downgrade(services),
+    )));
+    let api: &'static HostApi = Box::leak(Box::new(host_api::of(context)));
+    let mut error = Buffer::default();
+    let status = (descriptor.open)(api, grant.as_slice().into(), &mut error);
+    read(status, error).map_err(LoadError::Open)?;
+
+    let (closed, hears) = mpsc::channel();
+    let generation = Arc::new(Generation {
+        plugin: plugin.clone(),
+        number,
+        descriptor,
+        services: Arc::downgrade(services),
+        closed: Some(closed),
+    });
+    context.belongs_to(&generation);
+    Ok(Opened {
+        generation,
+        description,
+        closed: hears,
+    })
+}
+
+fn copy(
+    library: &Path,
+    copies: &Path,
+    plugin: &PluginName,
+    number: u64,
+) -> Result<PathBuf, LoadError> {
+    let failed = |source| LoadError::Copy {
+        path: library.to_owned(),
+        source,
+    };
+    let file = tempfile::Builder::new()
+        .prefix(&format!("{plugin}-{number}-"))
+        .suffix(".so")
+        .tempfile_in(copies)
+        .map_err(failed)?;
+    fs::copy(library, file.path()).map_err(failed)?;
+    let (_, path) = file.keep().map_err(|error| failed(error.error))?;
+    Ok(path)
+}

@@ -1,0 +1,154 @@
+//! The log files: how a record looks, how a file rotates, how people read it back.
+//!
+//! Start at [`LogFile`] for writing and at [`tail`] and [`Follow`] for reading;
+//! [`LineSplitter`] turns what a program prints into lines.
+//!
+//! A record is `2026-11-21 08:53:00,123 : INFO : message`, in local time. The second and
+//! later lines of one message start with [`CONTINUATION`], so that every line of a file
+//! either opens a record or visibly belongs to the record above it. Whatever a program
+//! prints, it cannot open a record of its own making: line breaks inside a message become
+//! continuation lines and control bytes are written out as text (`\x1b`).
+//!
+//! Two processes may write one file, a plugin's shim and the core. Each write is whole
+//! records in one `O_APPEND` write, each writer notices when the other has rotated the
+//! file, and a lock file next to it makes sure that only one of them rotates.
+
+mod file;
+mod lines;
+mod reader;
+mod record;
+mod rotation;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+pub use file::{Dropped, LogFile};
+pub use lines::{CUT_MARKER, Line, LineEnd, LineSplitter, MAX_LINE_BYTES};
+pub use reader::{Follow, tail};
+pub use record::CONTINUATION;
+pub use rotation::Rotation;
+
+/// How much a record matters, from least to most.
+///
+/// `Boot` and `Shutdown` rank above every error, so that no threshold hides them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Detail for whoever follows one call through the code.
+    Trace,
+    /// Detail for the author of the code.
+    Debug,
+    /// What happens when all is well; also what a plugin prints on its standard output.
+    Info,
+    /// What a plugin prints on its standard error.
+    ///
+    /// It ranks with `Info`, not with `Error`, because many programs print everything
+    /// there; it has a name of its own so that the two streams can be told apart.
+    Stderr,
+    /// Something unexpected that was dealt with.
+    #[serde(rename = "warning")]
+    Warn,
+    /// Something failed.
+    Error,
+    /// A launch begins; opens one invocation of a plugin.
+    Boot,
+    /// A plugin or the core ends.
+    Shutdown,
+}
+
+impl Level {
+    /// Every level, from least to most.
+    pub const ALL: [Level; 8] = [
+        Level::Trace,
+        Level::Debug,
+        Level::Info,
+        Level::Stderr,
+        Level::Warn,
+        Level::Error,
+        Level::Boot,
+        Level::Shutdown,
+    ];
+
+    /// Returns the level's name as it stands in a log file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Trace => "TRACE",
+            Level::Debug => "DEBUG",
+            Level::Info => "INFO",
+            Level::Stderr => "STDERR",
+            Level::Warn => "WARNING",
+            Level::Error => "ERROR",
+            Level::Boot => "BOOT",
+            Level::Shutdown => "SHUTDOWN",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Level {
+    type Err = LogError;
+
+    /// Reads a level's name in upper or lower case; `WARN` is read as `WARNING`.
+    fn from_str(text: &str) -> Result<Self, LogError> {
+        if text.eq_ignore_ascii_case("warn") {
+            return Ok(Level::Warn);
+        }
+        Level::ALL
+            .into_iter()
+            .find(|level| text.eq_ignore_ascii_case(level.as_str()))
+            .ok_or_else(|| LogError::UnknownLevel { found: text.into() })
+    }
+}
+
+/// Why a log file could not be opened or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// The file does not exist.
+    #[error("there is no log file `{path}` yet; it appears with the first line logged")]
+    Missing {
+        /// The file that was asked for.
+        path: PathBuf,
+    },
+    /// The path has no file name that backups could be named after.
+    #[error("`{path}` is not the path of a log file: it ends without a file name")]
+    NotAFile {
+        /// The path that was given.
+        path: PathBuf,
+    },
+    /// The file could not be opened for appending.
+    #[error("failed to open the log file `{path}` for writing")]
+    Open {
+        /// The file that was asked for.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file could not be read.
+    #[error("failed to read the log file `{path}`")]
+    Read {
+        /// The file that was being read.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A word is no level's name.
+    #[error(
+        "`{found}` is no log level; expected one of trace, debug, info, stderr, warning, error, boot, shutdown"
+    )]
+    UnknownLevel {
+        /// The word that was found.
+        found: String,
+    },
+}

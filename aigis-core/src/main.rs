@@ -1,0 +1,7 @@
+//! The program `aigis`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    aigis_core::cli::main()
+}

@@ -1,0 +1,78 @@
+//! What Linux does in its own way: sockets at paths of any length, and noticing that a client has
+//! hung up without reading what it sent.
+
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use aigis_plugin_api::session::socket;
+use rustix::fs::{AtFlags, FileType, Mode};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::io::Interest;
+use tokio::net::unix::OwnedReadHalf;
+
+use super::error::RpcError;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 512;
+
+/// Opens the socket `path` for this user alone. One that a killed core left there is replaced.
+///
+/// # Errors
+/// Something else lies there, or the system refuses.
+pub(super) fn listen(path: &Path) -> Result<UnixListener, RpcError> {
+    let refused = |source: io::Error| RpcError::Bind {
+        path: path.to_owned(),
+        source,
+    };
+    let system = |errno: Errno| refused(errno.into());
+    let (folder, short) = socket::short_path(path).map_err(refused)?;
+    let name = path.file_name().unwrap_or_default();
+    match rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => {
+            rustix::fs::unlinkat(&folder, name, AtFlags::empty()).map_err(system)?;
+        }
+        Ok(_) => {
+            return Err(RpcError::Occupied {
+                path: path.to_owned(),
+            });
+        }
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(system(errno)),
+    }
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )
+    .map_err(system)?;
+    let address = SocketAddrUnix::new(&short).map_err(system)?;
+    rustix::net::bind(&socket, &address).map_err(system)?;
+    // Nobody can connect before `listen`, so nobody sees another mode.
+    rustix::fs::chmodat(&folder, name, Mode::RUSR | Mode::WUSR, AtFlags::empty())
+        .and_then(|()| rustix::net::listen(&socket, BACKLOG))
+        .map_err(|errno| {
+            // What could not be opened must not lie there as if it were.
+            let _ = rustix::fs::unlinkat(&folder, name, AtFlags::empty());
+            system(errno)
+        })?;
+    Ok(UnixListener::from(socket))
+}
+
+/// Returns the user of this process.
+pub(super) fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Waits until the other side has closed, even while bytes of it are left to read.
+pub(super) async fn hung_up(stream: &OwnedReadHalf) {
+    // Readable and writable would be true at once. Waiting for priority data, which unix sockets do
+    // not have, ends with the connection alone.
+    while let Ok(ready) = stream.ready(Interest::PRIORITY).await {
+        if ready.is_read_closed() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Threads that may block, as many as there are calls that do.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+/// How long a thread without work stays.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// What a thread runs. It must not panic.
+pub(super) type Task = Box<dyn FnOnce() + Send>;
+
+/// A pool of threads that grows with the calls that block, and shrinks again.
+///
+/// A new thread starts only while tasks wait that no idle thread can take, and one at a time: a burst
+/// of short calls is over before many threads are there, long ones get a thread each.
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    limit: usize,
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Task>,
+    threads: usize,
+    /// Threads that wait for work, those included that were woken but have not come to it yet.
+    idle: usize,
+    /// A thread has been started and has not come to its work yet.
+    starting: bool,
+    closed: bool,
+}
+
+impl Pool {
+    /// Makes a pool of at most `limit` threads.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                limit,
+                state: Mutex::default(),
+                work: Condvar::new(),
+            }),
+        }
+    }
+
+    /// Runs `task` as soon as a thread is free. Never waits.
+    ///
+    /// # Errors
+    /// The system gives not even one thread.
+    pub(super) fn submit(&self, task: Task) -> io::Result<()> {
+        let mut state = self.shared.lock();
+        state.queue.push_back(task);
+        if let Err(error) = self.shared.grow(&mut state)
+            && state.threads == 0
+        {
+            let refused = state.queue.pop_back();
+            drop(state);
+            drop(refused);
+            return Err(error);
+        }
+        drop(state);
+        self.shared.work.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs under this lock.
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Starts a thread if tasks wait that nobody else will take soon.
+    fn grow(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+        if state.queue.len() <= state.idle || state.starting || state.threads >= self.limit {
+            return Ok(());
+        }
+        let shared = Arc::clone(self);
+        thread::Builder::new()
+            .name("aigis-call".to_owned())
+            .spawn(move || shared.work())?;
+        state.starting = true;
+        state.threads += 1;
+        Ok(())
+    }
+
+    fn work(self: Arc<Self>) {
+        let mut state = self.lock();
+        state.starting = false;
+        loop {
+            if let Some(task) = state.queue.pop_front() {
+                // A refusal is not the end: this thread comes back to what waits.
+                let _ = self.grow(&mut state);
+                drop(state);
+                task();
+                state = self.lock();
+            } else if state.closed {
+                break;
+            } else {
+                state.idle += 1;
+                let (again, waited) = self
+                    .work
+                    .wait_timeout(state, IDLE)
+                    .unwrap_or_else(|e| e.into_inner());
+                state = again;
+                state.idle -= 1;
+                if waited.timed_out() && state.queue.is_empty() {
+                    break;
+                }
+            }
+        }
+        state.threads -= 1;
+    }
+}

@@ -1,0 +1,351 @@
+//! The shim: the small process between the core and one launched plugin.
+//!
+//! One thread and one loop. It sleeps in `poll` on its core's socket, its signals and its
+//! plugin's two pipes, and has a deadline only while it is stopping the tree.
+
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::link::{Core, hear_out, read_spec, timespec};
+use super::linux::{self, Notice, Reaped, Signals};
+use super::plugin::{self, Output, command_line};
+use super::protocol::{Command, Event, LaunchFailure, LaunchSpec};
+use super::record::OwnRecord;
+use super::tree::{Progress, Stop};
+use super::{Exit, ProcessName};
+use crate::logging::{Level, LogFile};
+
+/// The argument that makes the program `aigis` a shim.
+pub const SHIM_ARGUMENT: &str = "__shim";
+
+/// How much is read from a pipe or the socket at a time.
+const READ_BYTES: usize = 64 * 1024;
+
+/// How long a shim without a core tries to end what cannot be ended.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+
+/// Runs this process as a shim: takes a launch spec from the socket that is its standard
+/// input, launches that plugin and stays until the plugin's whole tree is gone.
+///
+/// To be called first of all in `main`, before any thread is started or file opened: it
+/// closes every descriptor but the first three.
+pub fn shim_main() -> ! {
+    let code = match run() {
+        Ok(()) => 0,
+        Err(error) => {
+            // By hand there is somebody to read this; under a core it goes nowhere, and
+            // the core has been told already or is gone.
+            let _ = writeln!(
+                io::stderr(),
+                "error: {error}\nhint: `aigis {SHIM_ARGUMENT}` is started by the core, not by hand"
+            );
+            1
+        }
+    };
+    std::process::exit(code)
+}
+
+fn run() -> io::Result<()> {
+    linux::detach()?;
+    let signals = Signals::block()?;
+    let mut core = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let spec = read_spec(&mut core)?;
+    let mut core = Core::new(core)?;
+    match Shim::launch(spec, &mut core) {
+        Ok(shim) => {
+            shim.run(core, &signals);
+            Ok(())
+        }
+        Err(failure) => {
+            let error = io::Error::other(failure.to_string());
+            core.send(&Event::LaunchFailed { failure });
+            Err(error)
+        }
+    }
+}
+
+struct Shim {
+    log: LogFile,
+    record: OwnRecord,
+    leader: i32,
+    /// How the leader ended, once it has.
+    exit: Option<Exit>,
+    stop: Stop,
+    outputs: [Output; 2],
+    grace: Duration,
+    buffer: Vec<u8>,
+    core_lost: Option<Instant>,
+}
+
+impl Shim {
+    fn launch(spec: LaunchSpec, core: &mut Core) -> Result<Shim, LaunchFailure> {
+        let mut log = LogFile::open(spec.log.as_path(), spec.rotation).map_err(|error| {
+            LaunchFailure::Log {
+                message: with_cause(&error),
+            }
+        })?;
+        report_panics(log.path());
+        let launched = OwnRecord::create(&spec).and_then(|mut record| {
+            match plugin::start(&spec, &mut record) {
+                Ok(started) => Ok((record, started)),
+                Err(failure) => {
+                    record.remove();
+                    Err(failure)
+                }
+            }
+        });
+        let (record, started) = match launched {
+            Ok(launched) => launched,
+            Err(failure) => {
+                log.write(
+                    Timestamp::now(),
+                    Level::Error,
+                    format!("Failed to start: {failure}"),
+                );
+                return Err(failure);
+            }
+        };
+        log.write(
+            Timestamp::now(),
+            Level::Boot,
+            format!("started pid {}: {}", started.pid, command_line(&spec)),
+        );
+        core.send(&Event::Started {
+            pid: started.pid.unsigned_abs(),
+            start_time: started.start_time,
+        });
+        Ok(Shim {
+            log,
+            record,
+            leader: started.pid,
+            exit: None,
+            stop: Stop::new(started.pid),
+            outputs: started.outputs,
+            grace: spec.grace(),
+            buffer: vec![0; READ_BYTES],
+            core_lost: None,
+        })
+    }
+
+    /// Stays until the tree is gone, then tells the core.
+    fn run(mut self, mut core: Core, signals: &Signals) {
+        loop {
+            // Also when it was lost while it was told something.
+            if !core.is_there() {
+                self.lose_core();
+            }
+            let ready = self.wait(&core, signals);
+            for (output, ready) in self.outputs.iter_mut().zip(ready.outputs) {
+                if ready {
+                    output.read(&mut self.buffer, &mut self.log);
+                }
+            }
+            if ready.core {
+                self.hear(&mut core);
+            }
+            if ready.signals {
+                while let Some(notice) = signals.next() {
+                    if notice == Notice::Terminate {
+                        self.note("The shim was asked to end, stopping the plugin.");
+                        self.stop.begin(self.grace);
+                    }
+                }
+            }
+            if self.reap(&mut core) == Reaped::NoChildren {
+                break;
+            }
+            match self.stop.advance() {
+                Progress::Quiet => {}
+                Progress::Killed(processes) => self.tell_killed(&processes),
+                Progress::Stuck(survivors) => {
+                    let message = format!("These processes cannot be killed: {}", list(&survivors));
+                    self.log.push(Timestamp::now(), Level::Error, message);
+                    core.send(&Event::Stuck { survivors });
+                }
+            }
+            if self
+                .core_lost
+                .is_some_and(|lost| lost.elapsed() > self.grace.saturating_add(GIVE_UP_AFTER))
+            {
+                break;
+            }
+            self.log.flush();
+        }
+        // Whoever held the pipes is gone, so what is in them now is all.
+        for output in &mut self.outputs {
+            output.drain(&mut self.buffer, &mut self.log);
+            output.end(&mut self.log);
+        }
+        self.log.flush();
+        let Shim {
+            mut log,
+            mut buffer,
+            record,
+            stop,
+            ..
+        } = self;
+        // First, so that the next launch finds the place free.
+        record.remove();
+        core.send(&Event::TreeGone {
+            killed: stop.into_killed(),
+        });
+        hear_out(&mut core, &mut log, &mut buffer);
+    }
+
+    /// Sleeps until something happens.
+    fn wait<'a>(&'a self, core: &'a Core, signals: &'a Signals) -> Ready {
+        let timeout = self
+            .stop
+            .deadline()
+            .map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
+        // What is of no interest is replaced by the signals without any event asked for.
+        let wanted = |descriptor: Option<BorrowedFd<'a>>| match descriptor {
+            Some(descriptor) => PollFd::from_borrowed_fd(descriptor, PollFlags::IN),
+            None => PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::empty()),
+        };
+        let [stdout, stderr] = &self.outputs;
+        let mut descriptors = [
+            wanted(Some(signals.as_fd())),
+            wanted(core.is_there().then(|| core.as_fd())),
+            wanted(stdout.descriptor()),
+            wanted(stderr.descriptor()),
+        ];
+        // An error can only be an interruption or a lack of memory: look again either way.
+        let _ = poll(&mut descriptors, timeout.as_ref());
+        let [signals, core, stdout, stderr] =
+            descriptors.map(|descriptor| !descriptor.revents().is_empty());
+        Ready {
+            signals,
+            core,
+            outputs: [stdout, stderr],
+        }
+    }
+
+    /// Does what the core says.
+    fn hear(&mut self, core: &mut Core) {
+        core.receive(&mut self.buffer);
+        loop {
+            match core.next_command() {
+                Ok(Some(Command::Stop { grace_ms })) => {
+                    self.stop.begin(Duration::from_millis(grace_ms));
+                }
+                Ok(Some(Command::Kill)) => self.stop.begin(Duration::ZERO),
+                Ok(Some(Command::Log { level, message })) => {
+                    self.log.push(Timestamp::now(), level, message);
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    let message = format!("The core sent something else than a command: {error}");
+                    self.log.push(Timestamp::now(), Level::Error, message);
+                    core.give_up();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn lose_core(&mut self) {
+        if self.core_lost.is_none() {
+            self.core_lost = Some(Instant::now());
+            if self.exit.is_none() && !self.stop.has_begun() {
+                self.note("The core is gone, stopping the plugin.");
+            }
+            self.stop.begin(self.grace);
+        }
+    }
+
+    /// Collects every child that has ended: the plugin, and what it left to us.
+    fn reap(&mut self, core: &mut Core) -> Reaped {
+        loop {
+            match linux::reap() {
+                Reaped::Child(pid, exit) if pid == self.leader && self.exit.is_none() => {
+                    self.leader_ended(exit, core);
+                }
+                Reaped::Child(..) => {}
+                nothing => {
+                    if nothing == Reaped::Nothing && self.exit.is_some() {
+                        // A plugin without its leader has no one to answer for it.
+                        if !self.stop.has_begun() {
+                            self.stop.begin(self.grace);
+                        }
+                    }
+                    return nothing;
+                }
+            }
+        }
+    }
+
+    fn leader_ended(&mut self, exit: Exit, core: &mut Core) {
+        for output in &mut self.outputs {
+            output.drain(&mut self.buffer, &mut self.log);
+        }
+        let level = match exit {
+            _ if self.stop.has_begun() => Level::Info,
+            Exit::Code(0) => Level::Info,
+            _ => Level::Error,
+        };
+        self.log
+            .push(Timestamp::now(), level, format!("Process {exit}"));
+        self.exit = Some(exit);
+        self.stop.leader_ended();
+        core.send(&Event::Exited { exit });
+    }
+
+    fn tell_killed(&mut self, processes: &[ProcessName]) {
+        if processes.is_empty() {
+            return;
+        }
+        if self.stop.is_immediate() {
+            let message = format!("Killed: {}", list(processes));
+            self.log.push(Timestamp::now(), Level::Info, message);
+            return;
+        }
+        let message = format!(
+            "Plugin taking too long to terminate, killing it. Still running: {}",
+            list(processes)
+        );
+        self.log.push(Timestamp::now(), Level::Warn, message);
+    }
+
+    fn note(&mut self, message: &str) {
+        self.log.push(Timestamp::now(), Level::Warn, message);
+    }
+}
+
+struct Ready {
+    signals: bool,
+    core: bool,
+    outputs: [bool; 2],
+}
+
+fn list(processes: &[ProcessName]) -> String {
+    let names: Vec<String> = processes.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
+
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Lets a fault of the shim itself end up where its user looks.
+fn report_panics(log: &Path) {
+    let log = log.to_owned();
+    std::panic::set_hook(Box::new(move |panic| {
+        if let Ok(mut log) = LogFile::open(&log, Default::default()) {
+            log.write(
+                Timestamp::now(),
+                Level::Error,
+                format!("The shim failed, and the plugin with it: {panic}"),
+            );
+        }
+    }));
+}

@@ -1,0 +1,287 @@
+//! Code for single skills and signatures.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
+use syn::spanned::Spanned;
+use syn::{Attribute, Type};
+
+use crate::function::{Function, Parameter, Receiver};
+use crate::types::{self, Output};
+
+/// One item that is exposed.
+pub(crate) struct Exposed<'a> {
+    /// The full name.
+    pub(crate) name: String,
+    pub(crate) doc: String,
+    pub(crate) cfgs: Vec<&'a Attribute>,
+    pub(crate) idempotent: bool,
+    pub(crate) what: What,
+}
+
+/// What is exposed.
+pub(crate) enum What {
+    Function(Box<Function>),
+    Constant { ident: Ident, ty: Box<Type> },
+}
+
+/// The code for one skill.
+pub(crate) struct SkillCode {
+    /// Its types: items for the block's scope.
+    pub(crate) items: TokenStream,
+    /// Its entry in the block's list.
+    pub(crate) entry: TokenStream,
+}
+
+/// The names that every generated block begins with.
+pub(crate) fn prelude() -> TokenStream {
+    quote! {
+        #[allow(unused_imports)]
+        use ::aigis_plugin_api::__private::{
+            self as __aigis, Chained as _, Modes as _, Opaque as _, Payloaded as _, Shown as _,
+            SkillFn as _, Structural as _, Typed as _, Untyped as _, Valued as _, ViaBytes as _,
+            ViaEntry as _,
+        };
+    }
+}
+
+/// Makes the code for one skill; `state` is the type whose methods are exposed.
+pub(crate) fn skill(exposed: &Exposed<'_>, state: Option<&Type>) -> SkillCode {
+    match &exposed.what {
+        What::Function(function) => of_function(exposed, function, state),
+        What::Constant { ident, ty } => of_constant(exposed, ident, ty, state),
+    }
+}
+
+fn own(ty: &Type, state: Option<&Type>) -> Type {
+    match state {
+        Some(state) => types::without_self(ty, state),
+        None => ty.clone(),
+    }
+}
+
+fn of_function(exposed: &Exposed<'_>, function: &Function, state: Option<&Type>) -> SkillCode {
+    let marker = format_ident!("Skill_{}", function.ident.unraw());
+    let mut places = Vec::new();
+    let mut passed = Vec::new();
+    let mut given = Vec::new();
+    let mut setup = TokenStream::new();
+    if function.receiver != Receiver::None {
+        setup.extend(quote!(let state = __aigis::instance(&INSTANCE)?;));
+        passed.push(quote!(state));
+    }
+    for parameter in &function.parameters {
+        match parameter {
+            Parameter::Given { name, ty } => {
+                let place = format_ident!("argument_{}", places.len());
+                passed.push(quote!(#place));
+                places.push(place);
+                given.push((name.as_str(), own(ty, state)));
+            }
+            Parameter::Context => passed.push(quote!(__aigis::context()?)),
+            Parameter::Logger => passed.push(quote!(__aigis::context()?.logger())),
+        }
+    }
+    // Every parameter was checked when the function was read.
+    let modes: Vec<TokenStream> = given
+        .iter()
+        .filter_map(|(_, ty)| types::mode(ty).ok())
+        .collect();
+    let names: Vec<&str> = given.iter().map(|(name, _)| *name).collect();
+    let ok = own(&function.output.ok, state);
+    let call = call(&function.ident, state, &passed);
+    let body = outcome(&function.output, &call);
+    let output = Output {
+        ok: ok.clone(),
+        error: function.output.error.as_ref().map(|e| own(e, state)),
+        fallible: function.output.fallible,
+    };
+    let signature = signature(&given, &output, false);
+    let logger = function
+        .parameters
+        .iter()
+        .any(|parameter| matches!(parameter, Parameter::Logger));
+    let checks = checks(given.iter().map(|(_, ty)| ty), &ok);
+    code(
+        exposed,
+        &marker,
+        &Parts {
+            modes: &modes,
+            places: &places,
+            names: &names,
+            ok: &ok,
+            setup: &setup,
+            body: &body,
+            signature: &signature,
+            checks: &checks,
+            logger,
+        },
+    )
+}
+
+fn of_constant(exposed: &Exposed<'_>, ident: &Ident, ty: &Type, state: Option<&Type>) -> SkillCode {
+    let marker = format_ident!("Skill_{}", ident.unraw());
+    let ok = own(ty, state);
+    let value = match state {
+        Some(state) => quote!(<#state>::#ident),
+        None => quote!(#ident),
+    };
+    let output = Output {
+        ok: ok.clone(),
+        error: None,
+        fallible: false,
+    };
+    code(
+        exposed,
+        &marker,
+        &Parts {
+            modes: &[],
+            places: &[],
+            names: &[],
+            ok: &ok,
+            setup: &TokenStream::new(),
+            body: &quote!(::std::result::Result::Ok(#value)),
+            signature: &signature(&[], &output, true),
+            checks: &checks(std::iter::empty(), &ok),
+            logger: false,
+        },
+    )
+}
+
+struct Parts<'a> {
+    modes: &'a [TokenStream],
+    places: &'a [Ident],
+    names: &'a [&'a str],
+    ok: &'a Type,
+    setup: &'a TokenStream,
+    body: &'a TokenStream,
+    signature: &'a TokenStream,
+    checks: &'a TokenStream,
+    logger: bool,
+}
+
+fn code(exposed: &Exposed<'_>, marker: &Ident, parts: &Parts<'_>) -> SkillCode {
+    let Exposed {
+        name,
+        doc,
+        cfgs,
+        idempotent,
+        ..
+    } = exposed;
+    let Parts {
+        modes,
+        places,
+        names,
+        ok,
+        setup,
+        body,
+        signature,
+        checks,
+        logger,
+    } = parts;
+    let items = quote! {
+        #(#cfgs)*
+        #[allow(non_camel_case_types)]
+        struct #marker;
+
+        #(#cfgs)*
+        impl __aigis::SkillFn for #marker {
+            type Args = (#(#modes,)*);
+            type Output = #ok;
+            const NAME: &'static str = #name;
+
+            fn run(
+                (#(#places,)*): <Self::Args as __aigis::Modes>::Values<'_>,
+            ) -> ::std::result::Result<Self::Output, __aigis::Failure> {
+                #setup
+                #body
+            }
+        }
+
+        #(#cfgs)*
+        #checks
+    };
+    let entry = quote! {
+        #(#cfgs)*
+        __aigis::Skill {
+            name: #name,
+            doc: #doc,
+            parameters: &[#(#names),*],
+            signature: || #signature,
+            encoded: __aigis::encoded::<#marker>,
+            direct: |signature| (&__aigis::EntryOf::<#marker>::NEW).entry(signature),
+            logger: #logger,
+            idempotent: #idempotent,
+        }
+    };
+    SkillCode { items, entry }
+}
+
+/// Makes the call of an author's function.
+pub(crate) fn call(ident: &Ident, state: Option<&Type>, passed: &[TokenStream]) -> TokenStream {
+    match state {
+        Some(state) => quote!(<#state>::#ident(#(#passed),*)),
+        None => quote!(#ident(#(#passed),*)),
+    }
+}
+
+/// Turns what an author's function returns into a `Result` with a failure.
+pub(crate) fn outcome(output: &Output, call: &TokenStream) -> TokenStream {
+    if !output.fallible {
+        return quote!(::std::result::Result::Ok(#call));
+    }
+    // On the error's own token, so that a type without `Display` is reported there.
+    let span = output
+        .error
+        .as_ref()
+        .map_or_else(types::here, Spanned::span);
+    let failure = quote_spanned!(span=> (&&&&__aigis::AuthorError(&error)).failure());
+    quote! {
+        match #call {
+            ::std::result::Result::Ok(value) => ::std::result::Result::Ok(value),
+            ::std::result::Result::Err(error) => ::std::result::Result::Err(#failure),
+        }
+    }
+}
+
+/// Makes the expression for a signature.
+pub(crate) fn signature(given: &[(&str, Type)], output: &Output, constant: bool) -> TokenStream {
+    let parameters = given.iter().map(|(name, ty)| {
+        let shape = types::shape(ty);
+        quote!(__aigis::Parameter { name: #name.into(), shape: #shape })
+    });
+    let result = types::shape(&output.ok);
+    let error = match &output.error {
+        Some(error) => {
+            let name = types::display_name(error);
+            quote!(::std::option::Option::Some(#name.into()))
+        }
+        None if output.fallible => quote!(::std::option::Option::Some("_".into())),
+        None => quote!(::std::option::Option::None),
+    };
+    quote! {{
+        #[allow(unused_variables)]
+        let cx = &mut ::aigis_plugin_api::ShapeContext::default();
+        __aigis::Signature {
+            parameters: ::std::vec![#(#parameters),*],
+            result: #result,
+            error: #error,
+            constant: #constant,
+        }
+    }}
+}
+
+/// Asks for what the types must be able to do, each on the author's own token.
+fn checks<'t>(given: impl Iterator<Item = &'t Type>, ok: &Type) -> TokenStream {
+    let parameters = given.map(|ty| {
+        let mode = types::mode(ty).unwrap_or_default();
+        quote_spanned!(ty.span()=> __aigis::is_parameter::<#mode>();)
+    });
+    let result = quote_spanned!(ok.span()=> __aigis::is_result::<#ok>(););
+    quote! {
+        const _: () = {
+            #(#parameters)*
+            #result
+        };
+    }
+}

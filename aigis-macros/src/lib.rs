@@ -1,0 +1,109 @@
+//! The macros of `aigis-plugin-api`, which re-exports them; use them from there.
+//!
+//! This file routes. [`block`] and [`function`] read what the author wrote, [`types`] knows which
+//! types can cross, and the rest expands.
+
+mod attributes;
+mod block;
+mod expand;
+mod function;
+mod import;
+mod launch;
+mod skill_type;
+mod source;
+mod types;
+
+use proc_macro::TokenStream;
+
+/// Exposes the functions and constants of a module, or the methods of a type, as skills.
+///
+/// ```ignore
+/// #[skills]
+/// pub mod greeter {
+///     /// Greets `name`.
+///     pub fn greet(name: &str) -> String { format!("Hello, {name}!") }
+/// }
+/// ```
+///
+/// On a **module**: every `pub fn` and `pub const` is a skill named `module.item`; inline `pub mod`s
+/// are nested namespaces. `fn cleanup()` runs once, when this version of the plugin is retired.
+///
+/// On an **`impl` block**: `new(ctx)` makes the state, one for each loaded version; every `pub fn`
+/// with `&self` is a skill named `type_in_snake_case.method`; `cleanup(self)` frees the state.
+///
+/// `#[skills(namespace = "other.name")]` names another namespace, `""` none. `#[skill(skip)]`,
+/// `#[skill(rename = "…")]` and `#[skill(idempotent)]` stand on single items. Parameters of type
+/// `&Context` and `&Logger` are injected, and no part of the signature.
+///
+/// Parameters are any types that serde can read, by value or as `&T`, `&str`, `&[T]`; results any
+/// that serde can write, or a `Result` with the author's error.
+#[proc_macro_attribute]
+pub fn skills(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    block::skills(arguments.into(), item.into()).into()
+}
+
+/// Marks one item of a `#[skills]` block: `skip`, `rename = "…"`, `idempotent`.
+///
+/// The surrounding `#[skills]` reads it; anywhere else it is a mistake.
+#[proc_macro_attribute]
+pub fn skill(_: TokenStream, item: TokenStream) -> TokenStream {
+    let item: proc_macro2::TokenStream = item.into();
+    let error = syn::Error::new(
+        types::here(),
+        "`#[skill(…)]` marks a function, a constant or a module inside `#[skills]`",
+    )
+    .into_compile_error();
+    quote::quote!(#item #error).into()
+}
+
+/// Makes functions that call skills.
+///
+/// ```ignore
+/// import! {
+///     mod greeter {
+///         const MAX_NAME_LENGTH: usize;
+///         fn greet(name: &str) -> Result<String, GreetError>;
+///     }
+/// }
+/// let text = greeter::greet("zaltu")?;        // blocks
+/// let call = greeter::start::greet("zaltu");  // a `Call`
+/// let limit = greeter::MAX_NAME_LENGTH()?;    // a constant is called as well
+/// ```
+///
+/// What is imported is what is *expected*, not whose it is: any plugin whose skill has a compatible
+/// signature serves it. Imports resolve at the first call.
+#[proc_macro]
+pub fn import(input: TokenStream) -> TokenStream {
+    import::import(input.into()).into()
+}
+
+/// Makes a struct or an enum part of the signatures it appears in, field by field.
+///
+/// Adds serde's derives where the author has not written them. Types with serde attributes that
+/// change more than names and defaults are known by their path alone, like any other serde type.
+#[proc_macro_attribute]
+pub fn skill_type(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    skill_type::skill_type(arguments.into(), item.into()).into()
+}
+
+/// Makes the `main` of an internal plugin: connects to the core, then runs the function.
+///
+/// The function is named `launch` and takes nothing or a `&Context`; it may return a `Result`.
+#[proc_macro_attribute]
+pub fn launch(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    launch::launch(arguments.into(), item.into()).into()
+}
+
+/// Expands to the sources of this crate, as `&[(&str, &str)]` of paths and contents.
+#[doc(hidden)]
+#[proc_macro]
+pub fn __own_source(_: TokenStream) -> TokenStream {
+    source::own().into()
+}
+
+/// Expands to the sources of the crate it is called in, as `&[(&str, &str)]` of paths and contents.
+#[doc(hidden)]
+#[proc_macro]
+pub fn __callers_source(_: TokenStream) -> TokenStream {
+    source::of_caller().into()
+}

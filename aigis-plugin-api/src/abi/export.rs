@@ -1,0 +1,74 @@
+//! The one symbol that a plugin's library exports.
+
+use std::ffi::c_void;
+
+use super::{
+    ABI_MAJOR, ABI_MINOR, Buffer, Bytes, Descriptor, Header, HostApi, MAGIC, Status, Text,
+};
+use crate::error::Failure;
+use crate::library;
+
+// SAFETY: the fields are numbers, static text and functions, none of which is ever written.
+unsafe impl Sync for Descriptor {}
+
+// SAFETY: the name is unlike any that a C library defines, and a library holds this crate once.
+#[unsafe(export_name = "aigis_plugin_descriptor")]
+static DESCRIPTOR: Descriptor = Descriptor {
+    header: Header {
+        magic: MAGIC,
+        major: ABI_MAJOR,
+        minor: ABI_MINOR,
+        size: size_of::<Descriptor>(),
+    },
+    rustc: Text::new(env!("AIGIS_RUSTC")),
+    api_version: Text::new(env!("CARGO_PKG_VERSION")),
+    layout,
+    describe,
+    open,
+    call,
+    direct,
+    close,
+};
+
+/// Returns this library's own descriptor, the one that a host finds by its symbol.
+pub fn descriptor() -> &'static Descriptor {
+    &DESCRIPTOR
+}
+
+extern "C" fn layout() -> *const c_void {
+    std::ptr::from_ref(super::layout()).cast()
+}
+
+fn answer(out: &mut Buffer, outcome: Result<Vec<u8>, Failure>) -> Status {
+    match outcome {
+        Ok(bytes) => {
+            *out = bytes.into();
+            Status::Ok
+        }
+        Err(failure) => {
+            *out = failure.encode().into();
+            Status::Failed
+        }
+    }
+}
+
+extern "C" fn describe(out: &mut Buffer) -> Status {
+    answer(out, library::contain("describe", library::describe))
+}
+
+extern "C" fn open(host: &'static HostApi, grant: Bytes<'_>, error: &mut Buffer) -> Status {
+    let outcome = library::contain("new", || library::open(host, grant.as_slice()));
+    answer(error, outcome.map(|()| Vec::new()))
+}
+
+extern "C" fn call(index: u32, arguments: Bytes<'_>, out: &mut Buffer) -> Status {
+    answer(out, library::call(index, arguments.as_slice()))
+}
+
+extern "C" fn direct(index: u32) -> *const c_void {
+    library::contain("direct", || Ok(library::direct(index))).unwrap_or(std::ptr::null())
+}
+
+extern "C" fn close(error: &mut Buffer) -> Status {
+    answer(error, library::close().map(|()| Vec::new()))
+}

@@ -1,0 +1,199 @@
+//! What the core offers to a library while it is loaded.
+
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+
+use abi_stable::StableAbi;
+
+use super::{Buffer, Bytes, Status, Text};
+use crate::error::Failure;
+
+/// One call by name, with encoded arguments.
+#[repr(C)]
+#[derive(Clone, Copy, StableAbi)]
+pub struct Request<'a> {
+    /// The full name of the skill.
+    pub name: Text<'a>,
+    /// What [`HostApi::link`] returned for the import that calls, or null for a call without types.
+    pub link: *const c_void,
+    /// Encoded arguments: an array by position or a map by name.
+    pub arguments: Bytes<'a>,
+    /// How long the caller waits, in milliseconds; 0 for as long as it takes.
+    pub timeout_ms: u64,
+}
+
+/// Where the outcome of a started call goes.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct Completion {
+    /// Handed back to `complete`.
+    pub data: *mut c_void,
+    /// Called exactly once, from a thread of the host.
+    pub complete: unsafe extern "C" fn(data: *mut c_void, status: Status, outcome: Bytes<'_>),
+}
+
+// SAFETY: `data` belongs to whoever made the completion, who promises (it is the contract of
+// `HostApi::start`) that `complete` may be called with it from any thread.
+unsafe impl Send for Completion {}
+
+/// A call that has been let into a generation.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct Entered {
+    /// The typed entry, for exactly the signature the link was made with.
+    pub entry: *const c_void,
+    /// Keeps the generation loaded until it is handed to [`HostApi::leave`].
+    pub guard: *const c_void,
+}
+
+/// One event of a plugin's code.
+#[repr(C)]
+#[derive(Clone, Copy, StableAbi)]
+pub struct LogRecord<'a> {
+    /// 0 trace, 1 debug, 2 info, 3 warn, 4 error.
+    pub level: u8,
+    /// The module or name that the event belongs to; empty when there is none.
+    pub target: Text<'a>,
+    /// The message.
+    pub message: Text<'a>,
+    /// The other fields: an encoded map, or empty.
+    pub fields: Bytes<'a>,
+}
+
+/// The functions of the host, for one generation of one plugin.
+///
+/// New functions are added at the end, with a higher minor ABI version.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct HostApi {
+    /// The size of this struct in bytes, as the host was built.
+    pub size: usize,
+    /// The host's own; first argument of every function.
+    pub context: *const c_void,
+    /// Writes an event into the plugin's log.
+    pub log: unsafe extern "C" fn(context: *const c_void, record: LogRecord<'_>),
+    /// Tells whether events of this level are kept.
+    pub enabled: unsafe extern "C" fn(context: *const c_void, level: u8) -> bool,
+    /// Calls a skill and waits. The result, or the error, is in `out`.
+    pub call: unsafe extern "C" fn(
+        context: *const c_void,
+        request: Request<'_>,
+        out: &mut Buffer,
+    ) -> Status,
+    /// Starts a call and returns at once with its number; `done` receives the outcome.
+    pub start:
+        unsafe extern "C" fn(context: *const c_void, request: Request<'_>, done: Completion) -> u64,
+    /// Gives up on a started call: `done` receives a "cancelled" error if it has not completed.
+    pub cancel: unsafe extern "C" fn(context: *const c_void, call: u64),
+    /// Registers what an import expects of a skill; the skill need not exist yet. The link lives as
+    /// long as the generation.
+    pub link: unsafe extern "C" fn(
+        context: *const c_void,
+        name: Text<'_>,
+        signature: Bytes<'_>,
+    ) -> *const c_void,
+    /// Enters the generation that serves a link, for a direct call. [`Status::Absent`] when there
+    /// is no direct entry for it: then `call` serves, or says what is wrong.
+    pub enter: unsafe extern "C" fn(
+        context: *const c_void,
+        link: *const c_void,
+        out: &mut MaybeUninit<Entered>,
+    ) -> Status,
+    /// Leaves a generation that `enter` entered.
+    pub leave: unsafe extern "C" fn(context: *const c_void, guard: *const c_void),
+}
+
+// SAFETY: every function may be called from any thread with `context`; that is what the host
+// promises by making one.
+unsafe impl Send for HostApi {}
+// SAFETY: as above; the fields are never written after the host has made it.
+unsafe impl Sync for HostApi {}
+
+/// Receives the outcome of a started call.
+pub(crate) type OnOutcome = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
+
+/// A call that is inside a generation; leaving is its drop.
+pub(crate) struct Inside<'h> {
+    host: &'h HostApi,
+    entered: Entered,
+}
+
+impl Inside<'_> {
+    pub(crate) fn entry(&self) -> *const c_void {
+        self.entered.entry
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the guard came from this host's `enter` and is handed back once.
+        unsafe { (self.host.leave)(self.host.context, self.entered.guard) }
+    }
+}
+
+impl HostApi {
+    pub(crate) fn is_enabled(&self, level: u8) -> bool {
+        // SAFETY: `context` is the host's own; any thread may call.
+        unsafe { (self.enabled)(self.context, level) }
+    }
+
+    pub(crate) fn write_log(&self, record: LogRecord<'_>) {
+        // SAFETY: as above; the host copies what it keeps of the record.
+        unsafe { (self.log)(self.context, record) }
+    }
+
+    /// Calls a skill by name and waits.
+    pub(crate) fn call_skill(&self, request: Request<'_>) -> Result<Vec<u8>, Failure> {
+        let mut out = Buffer::default();
+        // SAFETY: `request.link` is null or came from this host's `link`; `out` is a valid buffer.
+        let status = unsafe { (self.call)(self.context, request, &mut out) };
+        match status {
+            Status::Ok => Ok(out.into_vec()),
+            Status::Failed | Status::Absent => Err(Failure::decode(out.as_slice())),
+        }
+    }
+
+    /// Starts a call; `done` runs on a thread of the host.
+    pub(crate) fn start_skill(&self, request: Request<'_>, done: OnOutcome) -> u64 {
+        unsafe extern "C" fn complete(data: *mut c_void, status: Status, outcome: Bytes<'_>) {
+            // SAFETY: `data` is the box made below; the host completes a call exactly once.
+            let done = unsafe { Box::from_raw(data.cast::<OnOutcome>()) };
+            let outcome = match status {
+                Status::Ok => Ok(outcome.as_slice().to_vec()),
+                Status::Failed | Status::Absent => Err(Failure::decode(outcome.as_slice())),
+            };
+            // The callback is the author's: a panic in it ends here, and not in the host.
+            let run = || crate::library::contain_callback(|| done(outcome));
+            crate::backend::without_blocking(run);
+        }
+
+        let data = Box::into_raw(Box::new(done)).cast::<c_void>();
+        // SAFETY: `complete` takes `data` back from any thread (the closure is `Send`), once.
+        unsafe { (self.start)(self.context, request, Completion { data, complete }) }
+    }
+
+    pub(crate) fn cancel_call(&self, call: u64) {
+        // SAFETY: a number that is not known (any more) is ignored by the host.
+        unsafe { (self.cancel)(self.context, call) }
+    }
+
+    pub(crate) fn link_import(&self, name: &str, signature: &[u8]) -> *const c_void {
+        // SAFETY: both are borrowed for the call only.
+        unsafe { (self.link)(self.context, name.into(), signature.into()) }
+    }
+
+    /// Enters the generation that serves `link`, if it has a direct entry for it.
+    ///
+    /// # Safety
+    /// `link` came from this host's [`link_import`](Self::link_import).
+    pub(crate) unsafe fn enter_link(&self, link: *const c_void) -> Option<Inside<'_>> {
+        let mut entered = MaybeUninit::uninit();
+        // SAFETY: `link` is this host's by the caller's promise.
+        let status = unsafe { (self.enter)(self.context, link, &mut entered) };
+        (status == Status::Ok).then(|| Inside {
+            host: self,
+            // SAFETY: the host writes it before it returns `Ok`.
+            entered: unsafe { entered.assume_init() },
+        })
+    }
+}

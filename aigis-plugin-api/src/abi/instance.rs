@@ -1,0 +1,65 @@
+//! The state of a plugin: one value per generation, shared by every call.
+
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Holds the value that `new` of a `#[skills] impl` block returned.
+///
+/// It is a static of the library: one per loaded generation. The host fills it before the first
+/// call enters the library and empties it after the last one has left.
+pub struct Instance<T> {
+    value: UnsafeCell<Option<T>>,
+    open: AtomicBool,
+}
+
+// SAFETY: calls share `&T` between threads (`T: Sync`); `open` and `close` move the value between
+// threads (`T: Send`) while no call is inside, which is the host's promise of `Descriptor::close`.
+unsafe impl<T: Send + Sync> Sync for Instance<T> {}
+
+impl<T: Send + Sync + 'static> Default for Instance<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Send + Sync + 'static> Instance<T> {
+    /// Makes an empty holder.
+    pub const fn new() -> Self {
+        Self {
+            value: UnsafeCell::new(None),
+            open: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts the value in.
+    pub(crate) fn open(&self, value: T) {
+        assert!(
+            !self.open.load(Ordering::Acquire),
+            "a generation is opened once"
+        );
+        // SAFETY: `open` is false: no call has been let in yet, and the host opens a library on
+        // one thread.
+        unsafe { *self.value.get() = Some(value) };
+        self.open.store(true, Ordering::Release);
+    }
+
+    /// Returns the value, or `None` before `open` and after `close`.
+    pub fn get(&self) -> Option<&T> {
+        if !self.open.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: `open` was seen true, so the value is there and nobody writes it while a call is
+        // inside: the host closes a library after its last call has left.
+        unsafe { (*self.value.get()).as_ref() }
+    }
+
+    /// Takes the value out again.
+    pub(crate) fn close(&self) -> Option<T> {
+        if !self.open.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        // SAFETY: the swap gave this thread alone the right to take the value, and by the host's
+        // promise no call is inside that could hold a reference to it.
+        unsafe { (*self.value.get()).take() }
+    }
+}

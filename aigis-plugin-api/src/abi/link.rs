@@ -1,0 +1,101 @@
+//! One import of a library, linked to its host.
+
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use super::{Direct, DirectOut, HostApi};
+use crate::backend::Expected;
+use crate::codec;
+use crate::error::Failure;
+use crate::signature::Signature;
+
+/// What an import expects, and the host's handle for it.
+///
+/// It is part of a static of the library, which has one host for all its life.
+pub struct Link {
+    name: &'static str,
+    signature: fn() -> Signature,
+    expected: OnceLock<Expected>,
+    handle: AtomicPtr<c_void>,
+    /// The handle again, once it is known that the caller's types agree with `signature`.
+    typed: AtomicPtr<c_void>,
+}
+
+impl Link {
+    /// Makes a link that nobody has asked the host for yet.
+    pub const fn new(name: &'static str, signature: fn() -> Signature) -> Self {
+        Self {
+            name,
+            signature,
+            expected: OnceLock::new(),
+            handle: AtomicPtr::new(ptr::null_mut()),
+            typed: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// Returns the full name of the skill.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Returns what is expected of the skill.
+    pub fn expected(&self) -> &Expected {
+        self.expected.get_or_init(|| {
+            let signature = (self.signature)();
+            Expected {
+                id: signature.id(),
+                encoded: codec::to_vec(&signature).unwrap_or_default(),
+                signature,
+            }
+        })
+    }
+
+    /// Returns the host's handle.
+    pub fn handle(&self, host: &HostApi) -> *const c_void {
+        let known = self.handle.load(Ordering::Acquire);
+        if !known.is_null() {
+            return known;
+        }
+        let handle = host.link_import(self.name, &self.expected().encoded);
+        // Two threads may both ask; either answer is good for ever.
+        self.handle.store(handle.cast_mut(), Ordering::Release);
+        handle
+    }
+
+    fn typed_handle<A: DirectOut<R>, R: Direct>(&self, host: &HostApi) -> Option<*const c_void> {
+        let known = self.typed.load(Ordering::Acquire);
+        if !known.is_null() {
+            return Some(known);
+        }
+        if !A::agrees(&self.expected().signature) {
+            return None;
+        }
+        let handle = self.handle(host);
+        self.typed.store(handle.cast_mut(), Ordering::Release);
+        Some(handle)
+    }
+
+    /// Calls directly with the modes `A` and the result `R`.
+    ///
+    /// # Errors
+    /// The values again, when there is no direct entry for them now.
+    pub(crate) fn call_direct<'a, A: DirectOut<R>, R: Direct>(
+        &self,
+        host: &HostApi,
+        values: A::Values<'a>,
+    ) -> Result<Result<R, Failure>, A::Values<'a>> {
+        let Some(handle) = self.typed_handle::<A, R>(host) else {
+            return Err(values);
+        };
+        // SAFETY: `handle` came from this host's `link_import`: a library has one host.
+        let Some(inside) = (unsafe { host.enter_link(handle) }) else {
+            return Err(values);
+        };
+        // SAFETY: the host lets a link in only where the skill's signature id equals that of the
+        // link's signature, and that signature agrees with the types of whoever set `typed`. Types
+        // that agree with one signature have one ABI. `inside` keeps the library loaded.
+        Ok(unsafe { A::invoke(inside.entry(), values) })
+    }
+}

@@ -1,0 +1,42 @@
+//! Everything that crosses the boundary between the core and a plugin's library.
+//!
+//! Only `repr(C)` types that derive `StableAbi` stand here, and nothing outside this module and
+//! the core's loader touches a raw pointer that came from the other side. The contract in short:
+//!
+//! 1. A library exports one symbol, [`SYMBOL`], a [`Descriptor`].
+//! 2. The host reads its [`Header`] first and compares magic, version and size; only then the rest.
+//! 3. A panic is caught in the library where it starts and crosses as an encoded error.
+//! 4. Whoever made a [`List`] frees it: the receiver copies and calls the maker's `drop`.
+//! 5. Nothing that points into a library is kept once the call that brought it has returned.
+
+mod descriptor;
+mod direct;
+mod export;
+mod host;
+mod instance;
+mod link;
+mod list;
+
+#[cfg(feature = "host")]
+pub use descriptor::check_layout;
+pub use descriptor::{ABI_MAJOR, ABI_MINOR, Descriptor, Header, MAGIC, SYMBOL, layout};
+pub use direct::{Direct, DirectArg, DirectIn, DirectOut, Scalar};
+#[doc(hidden)]
+pub use export::descriptor;
+pub(crate) use host::OnOutcome;
+pub use host::{Completion, Entered, HostApi, LogRecord, Request};
+pub use instance::Instance;
+pub use link::Link;
+pub use list::{Buffer, Bytes, List, Slice, Text};
+
+/// What a call across the boundary came to; the number is the ABI.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, abi_stable::StableAbi)]
+pub enum Status {
+    /// The result is in the output.
+    Ok,
+    /// An encoded [`crate::error::Failure`] is in the error buffer.
+    Failed,
+    /// There is no such thing here; ask another way. Nothing was written.
+    Absent,
+}

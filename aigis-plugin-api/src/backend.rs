@@ -1,0 +1,239 @@
+//! Who answers a call: the core around this library, a session, or a host in this process.
+
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::abi::OnOutcome;
+use crate::codec;
+use crate::error::{CallError, Failure, FailureKind, SkillFailure};
+use crate::library;
+use crate::session::{self, Session};
+use crate::signature::{Signature, SignatureId};
+
+/// One call by name, with encoded arguments.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// The full name of the skill.
+    pub name: &'a str,
+    /// What the caller was compiled with; none without types.
+    pub expected: Option<&'a Expected>,
+    /// Encoded arguments: an array by position or a map by name.
+    pub arguments: &'a [u8],
+    /// How long the caller waits; none for the backend's default.
+    pub timeout: Option<Duration>,
+}
+
+/// What an import expects of a skill.
+pub struct Expected {
+    /// Its signature.
+    pub signature: Signature,
+    /// The id of the signature.
+    pub id: SignatureId,
+    /// The signature, encoded.
+    pub encoded: Vec<u8>,
+}
+
+/// Something that answers calls.
+pub trait Backend: Send + Sync {
+    /// Calls and waits. Called on the caller's thread.
+    ///
+    /// # Errors
+    /// Whatever ended the call.
+    fn call(&self, request: &Request<'_>) -> Result<Vec<u8>, Failure>;
+
+    /// Starts a call and returns its number; `done` runs once, on any thread.
+    fn start(&self, request: &Request<'_>, done: OnOutcome) -> u64;
+
+    /// Gives up on a call: `done` runs with a "cancelled" failure unless it has run already.
+    fn cancel(&self, call: u64);
+}
+
+thread_local! {
+    /// The hosts of the scopes that this thread is in, innermost last.
+    static SCOPES: RefCell<Vec<Arc<dyn Backend>>> = const { RefCell::new(Vec::new()) };
+    static NO_BLOCKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The session of this process, once it has one.
+static PROCESS: Mutex<Option<Session>> = Mutex::new(None);
+
+/// Runs `body` with `backend` as the one that answers this thread's calls.
+pub fn scope<R>(backend: Arc<dyn Backend>, body: impl FnOnce() -> R) -> R {
+    /// Leaves the scope, after a panic as well.
+    struct Leave;
+
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            SCOPES.with_borrow_mut(Vec::pop);
+        }
+    }
+
+    SCOPES.with_borrow_mut(|scopes| scopes.push(backend));
+    let _leave = Leave;
+    body()
+}
+
+/// Declares that this thread must never wait for a call.
+pub(crate) fn forbid_blocking() {
+    NO_BLOCKING.set(true);
+}
+
+/// Runs what completes a call on a thread that is not this library's: it must not wait there.
+pub(crate) fn without_blocking(body: impl FnOnce()) {
+    let before = NO_BLOCKING.replace(true);
+    body();
+    NO_BLOCKING.set(before);
+}
+
+pub(crate) fn must_not_block() -> bool {
+    NO_BLOCKING.get()
+}
+
+pub(crate) fn would_block(skill: &str) -> Failure {
+    Failure::new(
+        FailureKind::WouldBlock,
+        format!("waiting for {skill} here would block the thread that completes calls"),
+    )
+    .of_skill(skill)
+}
+
+/// Makes `session` the one that answers this process's calls.
+pub(crate) fn set_process(session: Session) {
+    *PROCESS.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+}
+
+/// Returns who answers this thread's calls, outside a library.
+///
+/// # Errors
+/// [`FailureKind::NotConnected`] with what to do.
+pub(crate) fn current() -> Result<Arc<dyn Backend>, Failure> {
+    if let Some(backend) = SCOPES.with_borrow(|scopes| scopes.last().cloned()) {
+        return Ok(backend);
+    }
+    let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(session) = &*process {
+        return Ok(session.backend());
+    }
+    // A launched program that calls before, or without, `#[launch]`.
+    let Some(grant) = session::from_environment()? else {
+        return Err(Failure::new(
+            FailureKind::NotConnected,
+            "this thread has no host to ask: call from a skill, from a plugin that a core has \
+             launched, or inside `aigis_plugin_api::connect(home)?.scope(…)`",
+        ));
+    };
+    let session = Session::open(&grant.endpoint, Some(grant.token), grant.plugin.plugin)?;
+    let backend = session.backend();
+    *process = Some(session);
+    Ok(backend)
+}
+
+/// Encodes the arguments of a call without types: a tuple, a list, a struct or a map; `()` for none.
+pub(crate) fn encode_arguments(arguments: impl Serialize) -> Result<Vec<u8>, Failure> {
+    const EMPTY: u8 = 0x90;
+    let bytes = codec::to_vec(&arguments).map_err(|error| {
+        Failure::new(
+            FailureKind::Unserializable,
+            format!("an argument cannot be encoded: {error}"),
+        )
+    })?;
+    match bytes.first() {
+        // nil: no arguments.
+        Some(0xc0) => Ok(vec![EMPTY]),
+        // An array or a map, in its short, 16-bit and 32-bit forms; or an array of bytes alone.
+        Some(0x80..=0x9f | 0xdc..=0xdf | 0xc4..=0xc6) => Ok(bytes),
+        _ => Err(Failure::new(
+            FailureKind::Arguments,
+            "arguments are a tuple by position, or a struct or map by name; \
+             write `(value,)` for a single one",
+        )),
+    }
+}
+
+pub(crate) fn decode_result<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, Failure> {
+    codec::from_slice(bytes).map_err(|error| {
+        Failure::new(
+            FailureKind::Unserializable,
+            format!("the result is not what the caller expects: {error}"),
+        )
+        .of_skill(name)
+    })
+}
+
+/// Calls a skill without types through `backend` and waits.
+///
+/// # Errors
+/// Whatever ended the call.
+pub fn call_by_name<T: DeserializeOwned>(
+    backend: &dyn Backend,
+    name: &str,
+    arguments: impl Serialize,
+    timeout: Option<Duration>,
+) -> Result<T, Failure> {
+    let arguments = encode_arguments(arguments).map_err(|failure| failure.of_skill(name))?;
+    let request = Request {
+        name,
+        expected: None,
+        arguments: &arguments,
+        timeout,
+    };
+    let bytes = backend.call(&request).map_err(|f| f.of_skill(name))?;
+    decode_result(name, &bytes)
+}
+
+/// The core around this library, as a backend.
+struct Around;
+
+impl Backend for Around {
+    fn call(&self, request: &Request<'_>) -> Result<Vec<u8>, Failure> {
+        match library::host() {
+            Some(host) => host.call_skill(crate::import::abi_request(request, std::ptr::null())),
+            None => current()?.call(request),
+        }
+    }
+
+    fn start(&self, request: &Request<'_>, done: OnOutcome) -> u64 {
+        match library::host() {
+            Some(host) => {
+                host.start_skill(crate::import::abi_request(request, std::ptr::null()), done)
+            }
+            None => match current() {
+                Ok(backend) => backend.start(request, done),
+                Err(failure) => {
+                    done(Err(failure));
+                    0
+                }
+            },
+        }
+    }
+
+    fn cancel(&self, call: u64) {
+        if let Some(host) = library::host() {
+            host.cancel_call(call);
+        }
+    }
+}
+
+/// Calls a skill by name, without types, and waits. Arguments are a tuple by position, or a struct
+/// or map by name; `()` for none.
+///
+/// ```no_run
+/// use aigis_plugin_api as aigis;
+///
+/// let text: String = aigis::call("greeter.greet", ("zaltu",))?;
+/// let limit: usize = aigis::call("greeter.MAX_NAME_LENGTH", ())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Every [`CallError`]; the author's own error is a [`SkillFailure`].
+pub fn call<T: DeserializeOwned>(
+    name: &str,
+    arguments: impl Serialize,
+) -> Result<T, CallError<SkillFailure>> {
+    call_by_name(&Around, name, arguments, None).map_err(CallError::dynamic)
+}

@@ -1,0 +1,170 @@
+//! What `import!` makes of a declaration: the caller's side of a skill.
+
+use std::ffi::c_void;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use crate::abi::{self, Direct, DirectOut, Link};
+use crate::arguments::{Encode, Modes};
+use crate::backend::{self, Backend, Request, decode_result};
+use crate::call::Call;
+use crate::error::{CallError, Failure};
+use crate::library;
+use crate::signature::Signature;
+
+/// One imported function or constant; a static of the caller.
+pub struct Import {
+    link: Link,
+}
+
+impl Import {
+    /// Makes an import; it resolves at the first call.
+    pub const fn new(name: &'static str, signature: fn() -> Signature) -> Self {
+        Self {
+            link: Link::new(name, signature),
+        }
+    }
+
+    /// Calls with encoded arguments, through whoever answers here.
+    fn call_encoded(&self, arguments: &[u8]) -> Result<Vec<u8>, Failure> {
+        let request = self.request(arguments);
+        let outcome = match library::host() {
+            Some(host) => host.call_skill(abi_request(&request, self.link.handle(host))),
+            None => backend::current().and_then(|backend| backend.call(&request)),
+        };
+        outcome.map_err(|failure| failure.of_skill(self.link.name()))
+    }
+
+    fn request<'a>(&'a self, arguments: &'a [u8]) -> Request<'a> {
+        Request {
+            name: self.link.name(),
+            expected: Some(self.link.expected()),
+            arguments,
+            timeout: None,
+        }
+    }
+
+    /// Starts a call; the macros call it.
+    pub fn start<A, R, E>(
+        &self,
+        values: &A::Values<'_>,
+        error: fn(Failure) -> CallError<E>,
+    ) -> Call<R, E>
+    where
+        A: Encode,
+        R: DeserializeOwned + Send + 'static,
+        E: Send + 'static,
+    {
+        let name = self.link.name();
+        let (call, completer) = Call::pending(name);
+        let done: abi::OnOutcome = Box::new(move |outcome| {
+            let result = outcome.and_then(|bytes| decode_result(name, &bytes));
+            completer.complete(result.map_err(|failure| error(failure.of_skill(name))));
+        });
+        let arguments = match A::encode(values) {
+            Ok(arguments) => arguments,
+            Err(failure) => {
+                done(Err(failure));
+                return call;
+            }
+        };
+        let request = self.request(&arguments);
+        if let Some(host) = library::host() {
+            let number = host.start_skill(abi_request(&request, self.link.handle(host)), done);
+            call.cancel_with(Arc::new(move || host.cancel_call(number)));
+            return call;
+        }
+        match backend::current() {
+            Ok(backend) => {
+                let number = backend.start(&request, done);
+                // The call must not keep a session open that everybody else has left.
+                let backend: std::sync::Weak<dyn Backend> = Arc::downgrade(&backend);
+                call.cancel_with(Arc::new(move || {
+                    if let Some(backend) = backend.upgrade() {
+                        backend.cancel(number);
+                    }
+                }));
+            }
+            Err(failure) => done(Err(failure)),
+        }
+        call
+    }
+}
+
+/// Makes the ABI's form of a request.
+pub(crate) fn abi_request<'a>(request: &Request<'a>, link: *const c_void) -> abi::Request<'a> {
+    abi::Request {
+        name: request.name.into(),
+        link,
+        arguments: request.arguments.into(),
+        timeout_ms: request.timeout.map_or(0, |timeout| {
+            u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
+        }),
+    }
+}
+
+/// Calls an import with the modes `A` and the result `R`.
+///
+/// The macros call `(&CallOf::<A, R>::NEW).call(&IMPORT, values)`; method resolution prefers
+/// [`ViaEntry`], where every type has a direct form, to [`ViaBytes`].
+pub struct CallOf<A, R>(PhantomData<(A, R)>);
+
+impl<A, R> CallOf<A, R> {
+    /// The only value.
+    pub const NEW: Self = Self(PhantomData);
+}
+
+/// Serves [`CallOf`] where every type has a direct form.
+pub trait ViaEntry<A: Modes, R> {
+    /// Calls directly if the skill can be called so, else encoded.
+    ///
+    /// # Errors
+    /// Whatever ended the call.
+    fn call(&self, import: &Import, values: A::Values<'_>) -> Result<R, Failure>;
+}
+
+impl<A, R> ViaEntry<A, R> for CallOf<A, R>
+where
+    A: DirectOut<R> + Encode,
+    R: Direct + DeserializeOwned,
+{
+    fn call(&self, import: &Import, values: A::Values<'_>) -> Result<R, Failure> {
+        let Some(host) = library::host() else {
+            return ViaBytes::<A, R>::call(&self, import, values);
+        };
+        match import.link.call_direct::<A, R>(host, values) {
+            Ok(outcome) => outcome.map_err(|failure| failure.of_skill(import.link.name())),
+            Err(values) => ViaBytes::<A, R>::call(&self, import, values),
+        }
+    }
+}
+
+/// Serves [`CallOf`] everywhere else.
+pub trait ViaBytes<A: Modes, R> {
+    /// Calls with encoded arguments.
+    ///
+    /// # Errors
+    /// Whatever ended the call.
+    fn call(&self, import: &Import, values: A::Values<'_>) -> Result<R, Failure>;
+}
+
+impl<A: Encode, R: DeserializeOwned> ViaBytes<A, R> for &CallOf<A, R> {
+    fn call(&self, import: &Import, values: A::Values<'_>) -> Result<R, Failure> {
+        let arguments =
+            A::encode(&values).map_err(|failure| failure.of_skill(import.link.name()))?;
+        let bytes = import.call_encoded(&arguments)?;
+        decode_result(import.link.name(), &bytes)
+    }
+}
+
+/// Makes the error of a call whose import states the author's error `E`; the macros use it.
+pub fn typed<E: DeserializeOwned>(failure: Failure) -> CallError<E> {
+    CallError::typed(failure)
+}
+
+/// Makes the error of a call whose import states no error; the macros use it.
+pub fn untyped(failure: Failure) -> CallError {
+    CallError::untyped(failure)
+}

@@ -1,0 +1,110 @@
+//! What an AIGIS plugin is written with.
+//!
+//! A core plugin exposes functions, its *skills*, with [`skills`]:
+//!
+//! ```
+//! use aigis_plugin_api::skills;
+//!
+//! #[skills]
+//! pub mod greeter {
+//!     /// The longest name that `greet` takes, in characters.
+//!     pub const MAX_NAME_LENGTH: usize = 64;
+//!
+//!     /// Greets `name`.
+//!     pub fn greet(name: &str) -> String {
+//!         format!("Hello, {name}!")
+//!     }
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! Anything else calls them with the lines that [`import!`] makes, whether it stands in another
+//! core plugin (a direct call) or in another process (a session):
+//!
+//! ```no_run
+//! aigis_plugin_api::import! {
+//!     mod greeter {
+//!         const MAX_NAME_LENGTH: usize;
+//!         fn greet(name: &str) -> String;
+//!     }
+//! }
+//!
+//! let text = greeter::greet("zaltu")?;
+//! let limit = greeter::MAX_NAME_LENGTH()?;
+//! # Ok::<(), aigis_plugin_api::CallError>(())
+//! ```
+//!
+//! Read on at [`skills`], [`import!`], [`launch`](macro@launch), [`skill_type`], [`Context`],
+//! [`CallError`] and [`Call`].
+
+#![allow(
+    clippy::result_large_err,
+    reason = "a `Failure` is rare, and made next to a call that costs far more than moving it"
+)]
+
+#[cfg(not(panic = "unwind"))]
+compile_error!(
+    "a plugin is built with `panic = \"unwind\"`: a panic in it must end in it, not the process"
+);
+
+// The macros name this crate by its full name; its own tests use them too.
+extern crate self as aigis_plugin_api;
+
+mod backend;
+mod call;
+mod context;
+mod error;
+mod launch;
+mod logger;
+mod shape;
+#[cfg(feature = "host")]
+mod source;
+
+#[doc(hidden)]
+pub mod abi;
+mod arguments;
+#[doc(hidden)]
+pub mod codec;
+mod import;
+mod library;
+#[doc(hidden)]
+pub mod session;
+pub mod signature;
+mod skill;
+
+pub use aigis_macros::{import, launch, skill, skill_type, skills};
+pub use backend::call;
+pub use call::Call;
+pub use codec::Value;
+pub use context::{Context, SettingsError};
+pub use error::{CallError, SkillFailure};
+pub use logger::{LogLevel, Logger};
+pub use serde;
+pub use session::{Session, connect};
+pub use shape::{ShapeContext, SkillType};
+
+/// What the macros' expansions and the core use; not for authors, and without promises.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::abi::Instance;
+    pub use crate::arguments::{Decode, Modes, Own, Ref, is_parameter, is_result};
+    pub use crate::backend::{Backend, Expected, Request, call_by_name, scope};
+    pub use crate::context::Grant;
+    pub use crate::error::{
+        AuthorError, Chained, Failure, FailureKind, Payloaded, Shown, Valued, dynamic, timed_out,
+    };
+    pub use crate::import::{CallOf, Import, ViaBytes, ViaEntry, typed, untyped};
+    pub use crate::launch::run as launch;
+    pub use crate::library::{
+        Description, SkillDescription, close_instance, contain, context, instance, open_instance,
+    };
+    pub use crate::shape::{Opaque, ShapeOf, Structural};
+    pub use crate::signature::{
+        differences,
+        EnumShape, FieldShape, Parameter, Shape, Signature, StructShape, VariantShape,
+    };
+    pub use crate::skill::{Block, EntryOf, Skill, SkillFn, Typed, Untyped, encoded};
+    #[cfg(feature = "host")]
+    pub use crate::source::CRATES as SOURCES;
+    pub use inventory;
+}

@@ -1,0 +1,227 @@
+//! What runs inside a loaded library: its skills behind the descriptor, its panics, its events.
+
+mod bridge;
+mod panic;
+
+use std::ffi::c_void;
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+use crate::abi::{HostApi, Instance};
+use crate::codec;
+use crate::context::{Context, Grant};
+use crate::error::{Failure, FailureKind};
+use crate::logger::Logger;
+use crate::signature::Signature;
+use crate::skill::{Block, Skill};
+
+pub use panic::contain;
+pub(crate) use panic::contain_callback;
+
+/// What a library says about its skills; crosses encoded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// The skills; the place of each is its index in `call` and `direct`.
+    pub skills: Vec<SkillDescription>,
+    /// Whether the author wrote a `cleanup`.
+    pub cleanup: bool,
+}
+
+/// What a library says about one skill.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SkillDescription {
+    /// Its full name.
+    pub name: String,
+    /// Its documentation.
+    #[serde(default)]
+    pub doc: String,
+    /// Its signature.
+    pub signature: Signature,
+    /// Whether it takes the injected `logger`.
+    #[serde(default)]
+    pub logger: bool,
+    /// Whether it may be run again when it is unknown if it ran.
+    #[serde(default)]
+    pub idempotent: bool,
+}
+
+/// The core that this library is loaded into; unset in a program.
+static HOST: OnceLock<&'static HostApi> = OnceLock::new();
+static CONTEXT: OnceLock<Context> = OnceLock::new();
+
+/// Returns the core that this library is loaded into, or `None` in a program.
+pub(crate) fn host() -> Option<&'static HostApi> {
+    HOST.get().copied()
+}
+
+/// Returns the context to inject into a skill.
+///
+/// # Errors
+/// Outside a core and a launched process there is none.
+pub fn context() -> Result<&'static Context, Failure> {
+    CONTEXT.get().ok_or_else(|| {
+        Failure::new(
+            FailureKind::NotConnected,
+            "there is no context here: a skill gets one when a core has loaded its plugin",
+        )
+    })
+}
+
+/// Sets the context of this process, once.
+pub(crate) fn set_context(context: Context) -> &'static Context {
+    CONTEXT.get_or_init(|| context)
+}
+
+/// The blocks in the order of the source: collection itself has none.
+fn blocks() -> &'static [&'static Block] {
+    static BLOCKS: OnceLock<Vec<&'static Block>> = OnceLock::new();
+    BLOCKS.get_or_init(|| {
+        let mut blocks: Vec<&Block> = inventory::iter::<Block>().collect();
+        blocks.sort_by_key(|block| (block.module, block.line));
+        blocks
+    })
+}
+
+fn skills() -> &'static [&'static Skill] {
+    static SKILLS: OnceLock<Vec<&'static Skill>> = OnceLock::new();
+    SKILLS.get_or_init(|| blocks().iter().flat_map(|block| block.skills).collect())
+}
+
+fn skill(index: u32) -> Result<&'static Skill, Failure> {
+    let known = usize::try_from(index).ok().and_then(|i| skills().get(i));
+    known.copied().ok_or_else(|| {
+        Failure::new(
+            FailureKind::Internal,
+            format!(
+                "this library has {} skills, none of number {index}",
+                skills().len()
+            ),
+        )
+    })
+}
+
+pub(crate) fn describe() -> Result<Vec<u8>, Failure> {
+    let description = Description {
+        skills: skills()
+            .iter()
+            .map(|skill| SkillDescription {
+                name: skill.name.to_owned(),
+                doc: skill.doc.to_owned(),
+                signature: (skill.signature)(),
+                logger: skill.logger,
+                idempotent: skill.idempotent,
+            })
+            .collect(),
+        cleanup: blocks().iter().any(|block| block.cleanup),
+    };
+    codec::to_vec(&description)
+        .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))
+}
+
+pub(crate) fn open(host: &'static HostApi, grant: &[u8]) -> Result<(), Failure> {
+    let grant: Grant = codec::from_slice(grant).map_err(|error| {
+        Failure::new(
+            FailureKind::Internal,
+            format!("the host's grant cannot be read: {error}"),
+        )
+    })?;
+    if HOST.set(host).is_err() {
+        return Err(Failure::new(
+            FailureKind::Internal,
+            "this copy of the library is open already",
+        ));
+    }
+    let context = set_context(Context::new(grant, Logger::to_host(host)));
+    panic::install();
+    bridge::install(host);
+    for (opened, block) in blocks().iter().enumerate() {
+        let Some(open) = block.open else { continue };
+        // A constructor that fails leaves nothing behind: what was made before it is closed again.
+        if let Err(failure) = contain("new", || open(context)) {
+            for block in blocks()[..opened].iter().rev() {
+                if let Err(failure) = close_block(block) {
+                    log_unreturned(&failure);
+                }
+            }
+            return Err(failure);
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn call(index: u32, arguments: &[u8]) -> Result<Vec<u8>, Failure> {
+    let skill = skill(index)?;
+    (skill.encoded)(skill.parameters, arguments)
+}
+
+pub(crate) fn direct(index: u32) -> *const c_void {
+    skill(index).map_or(std::ptr::null(), |skill| {
+        (skill.direct)(&(skill.signature)())
+    })
+}
+
+pub(crate) fn close() -> Result<(), Failure> {
+    let mut outcome = Ok(());
+    for block in blocks().iter().rev() {
+        // Every block is closed; the first failure is returned, and the others are logged here.
+        match (close_block(block), &outcome) {
+            (Ok(()), _) => {}
+            (Err(failure), Ok(())) => outcome = Err(failure),
+            (Err(failure), Err(_)) => log_unreturned(&failure),
+        }
+    }
+    outcome
+}
+
+/// Logs a failure that nobody is told of otherwise; a panic is in the log already.
+fn log_unreturned(failure: &Failure) {
+    if failure.kind != FailureKind::Panicked
+        && let Ok(context) = context()
+    {
+        context.logger().error(failure);
+    }
+}
+
+fn close_block(block: &Block) -> Result<(), Failure> {
+    match block.close {
+        Some(close) => contain("cleanup", close),
+        None => Ok(()),
+    }
+}
+
+/// Puts the state that `new` made in its place; the macros call it.
+///
+/// # Errors
+/// What `new` returned.
+pub fn open_instance<T: Send + Sync + 'static>(
+    instance: &Instance<T>,
+    made: Result<T, Failure>,
+) -> Result<(), Failure> {
+    instance.open(made?);
+    Ok(())
+}
+
+/// Returns the state of a `#[skills] impl` block; the macros call it.
+///
+/// # Errors
+/// Before `new` and after `cleanup` there is none.
+pub fn instance<T: Send + Sync + 'static>(instance: &Instance<T>) -> Result<&T, Failure> {
+    instance.get().ok_or_else(|| {
+        Failure::new(
+            FailureKind::Refused,
+            "the plugin has no state now: its `new` has not finished, or its `cleanup` has run",
+        )
+    })
+}
+
+/// Takes the state out and hands it to `cleanup`; the macros call it.
+///
+/// # Errors
+/// What `cleanup` returned.
+pub fn close_instance<T: Send + Sync + 'static>(
+    instance: &Instance<T>,
+    cleanup: impl FnOnce(T) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    instance.close().map_or(Ok(()), cleanup)
+}

@@ -1,0 +1,108 @@
+//! Panics of a plugin's code end where they start.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::Mutex;
+
+use crate::error::{Failure, FailureKind};
+use crate::logger::{LogLevel, Logger};
+
+thread_local! {
+    /// How many contained calls are running on this thread. Without a destructor: a thread-local
+    /// with one would keep the library mapped for as long as the thread lives.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Where the panics started that are being caught now, by thread.
+static LOCATIONS: Mutex<Vec<(usize, String)>> = Mutex::new(Vec::new());
+
+/// Names the current thread, without allocating or registering anything.
+fn thread_key() -> usize {
+    DEPTH.with(|depth| std::ptr::from_ref(depth) as usize)
+}
+
+/// Makes panics of this library's code quiet, and their place known.
+///
+/// The hook does not symbolise a backtrace: in a library that is loaded and closed again, that
+/// leaks tens of megabytes a time.
+pub(super) fn install() {
+    std::panic::set_hook(Box::new(|info: &PanicHookInfo<'_>| {
+        let location = info
+            .location()
+            .map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        if DEPTH.get() > 0 {
+            let mut locations = LOCATIONS.lock().unwrap_or_else(|e| e.into_inner());
+            let key = thread_key();
+            locations.retain(|(thread, _)| *thread != key);
+            locations.push((key, location));
+        } else if let Some(host) = super::host() {
+            // A thread of the plugin's own: nobody is waiting for it, so the log is told.
+            Logger::to_host(host).log(
+                LogLevel::Error,
+                format_args!(
+                    "a thread panicked: {} (at {location})",
+                    message(info.payload())
+                ),
+            );
+        }
+    }));
+}
+
+fn take_location() -> Option<String> {
+    let mut locations = LOCATIONS.lock().unwrap_or_else(|e| e.into_inner());
+    let key = thread_key();
+    let place = locations.iter().position(|(thread, _)| *thread == key)?;
+    Some(locations.swap_remove(place).1)
+}
+
+fn message(payload: &(dyn Any + Send)) -> &str {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        text
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text
+    } else {
+        "a panic without a message"
+    }
+}
+
+/// Runs the code of `skill`; a panic becomes a failure, and a line in the plugin's log.
+///
+/// # Errors
+/// What `body` returned, or how it panicked.
+pub fn contain<R>(skill: &str, body: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
+    DEPTH.set(DEPTH.get() + 1);
+    let outcome = catch_unwind(AssertUnwindSafe(body));
+    DEPTH.set(DEPTH.get() - 1);
+    match outcome {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(failure)) => Err(failure.of_skill(skill)),
+        Err(payload) => Err(caught(skill, payload)),
+    }
+}
+
+#[cold]
+fn caught(skill: &str, payload: Box<dyn Any + Send>) -> Failure {
+    let failure = Failure {
+        location: take_location(),
+        ..Failure::new(FailureKind::Panicked, message(&*payload)).of_skill(skill)
+    };
+    // A payload whose own drop panics must not take the host down with it.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    match super::host() {
+        Some(host) => Logger::to_host(host).error(&failure),
+        None => Logger::to_stderr().error(&failure),
+    }
+    failure
+}
+
+/// Runs a callback of the author's, for which nobody waits.
+pub(crate) fn contain_callback(body: impl FnOnce()) {
+    // The panic is in the log by then; there is nobody else to tell.
+    let _ = contain("a callback", || {
+        body();
+        Ok(())
+    });
+}

@@ -1,0 +1,614 @@
+//! Signatures of skills: structural, comparable, readable.
+//!
+//! A plugin offers a [`Signature`] and a caller's `import!` expects one. Equal [ids](Signature::id)
+//! mean the same names, types and fields; otherwise [`differences`] says whether, and why not, a
+//! call made for the one can be served by the other.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The structure of a type, as far as it takes part in a signature.
+///
+/// ```
+/// use aigis_plugin_api::signature::Shape;
+///
+/// let shape = Shape::List(Box::new(Shape::F64));
+/// assert_eq!(shape.to_string(), "Vec<f64>");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the scalar variants say all there is to say")]
+pub enum Shape {
+    Unit,
+    Bool,
+    Char,
+    I8,
+    I16,
+    I32,
+    I64,
+    I128,
+    Isize,
+    U8,
+    U16,
+    U32,
+    U64,
+    U128,
+    Usize,
+    F32,
+    F64,
+    /// Text, borrowed or owned.
+    Text,
+    /// A run of bytes, borrowed or owned.
+    Bytes,
+    /// A value that may be missing.
+    Option(Box<Shape>),
+    /// Any number of values of one type.
+    List(Box<Shape>),
+    /// A fixed number of values of one type.
+    Array(Box<Shape>, usize),
+    /// Values of several types.
+    Tuple(Vec<Shape>),
+    /// Keys and values.
+    Map(Box<Shape>, Box<Shape>),
+    /// A value or an error, as data.
+    Result(Box<Shape>, Box<Shape>),
+    /// A struct with `#[skill_type]`.
+    Struct(StructShape),
+    /// An enum with `#[skill_type]`.
+    Enum(EnumShape),
+    /// A type inside itself: the name of the struct or enum further out.
+    Recursive(String),
+    /// Any other serde type, known by its path alone.
+    Opaque(String),
+}
+
+/// A struct's fields; a tuple struct names them `0`, `1`, ….
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StructShape {
+    /// The type's own name, for people: it takes no part in comparisons.
+    pub name: String,
+    /// The fields in their order.
+    pub fields: Vec<FieldShape>,
+}
+
+/// One field of a struct or of an enum's variant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldShape {
+    /// Its name in the encoded form.
+    pub name: String,
+    /// Its type.
+    pub shape: Shape,
+    /// Whether a sender may leave it out: an `Option`, or `#[serde(default)]`.
+    pub optional: bool,
+}
+
+/// An enum's variants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnumShape {
+    /// The type's own name, for people: it takes no part in comparisons.
+    pub name: String,
+    /// The variants in their order.
+    pub variants: Vec<VariantShape>,
+}
+
+/// One variant of an enum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VariantShape {
+    /// Its name in the encoded form.
+    pub name: String,
+    /// What it holds.
+    pub fields: Vec<FieldShape>,
+}
+
+/// One parameter of a skill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parameter {
+    /// Its name in the source.
+    pub name: String,
+    /// Its type.
+    pub shape: Shape,
+}
+
+/// The parameters and the result of a skill.
+///
+/// ```
+/// use aigis_plugin_api::signature::{Parameter, Shape, Signature};
+///
+/// let signature = Signature {
+///     parameters: vec![Parameter { name: "name".into(), shape: Shape::Text }],
+///     result: Shape::Text,
+///     error: None,
+///     constant: false,
+/// };
+/// assert_eq!(signature.to_string(), "fn(name: &str) -> String");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    /// The parameters in their order; injected ones are not among them.
+    pub parameters: Vec<Parameter>,
+    /// The result without the author's error.
+    pub result: Shape,
+    /// The name of the author's error type, for people: errors always travel encoded and name
+    /// their type themselves, so it takes no part in comparisons.
+    pub error: Option<String>,
+    /// Whether it is a constant.
+    pub constant: bool,
+}
+
+/// A stable hash of a signature.
+pub type SignatureId = [u8; 16];
+
+impl Signature {
+    /// Returns the stable hash of the parameters and the result: names, types and fields.
+    pub fn id(&self) -> SignatureId {
+        let mut hash = Fnv128::new();
+        for parameter in &self.parameters {
+            hash.text(&parameter.name);
+            hash_shape(&parameter.shape, &mut hash);
+        }
+        hash.byte(0xff);
+        hash_shape(&self.result, &mut hash);
+        hash.finish()
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.constant {
+            return write!(f, "const {}", self.result);
+        }
+        f.write_str("fn(")?;
+        for (index, parameter) in self.parameters.iter().enumerate() {
+            if index > 0 {
+                f.write_str(", ")?;
+            }
+            write!(f, "{}: {}", parameter.name, Borrowed(&parameter.shape))?;
+        }
+        f.write_str(")")?;
+        match (&self.result, &self.error) {
+            (Shape::Unit, None) => Ok(()),
+            (result, None) => write!(f, " -> {result}"),
+            (result, Some(error)) => write!(f, " -> Result<{result}, {error}>"),
+        }
+    }
+}
+
+/// A shape as it is usually written for a parameter.
+struct Borrowed<'a>(&'a Shape);
+
+impl fmt::Display for Borrowed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Shape::Text => f.write_str("&str"),
+            Shape::Bytes => f.write_str("&[u8]"),
+            other => other.fmt(f),
+        }
+    }
+}
+
+impl Shape {
+    /// Makes the shape of a list; bytes have a shape of their own.
+    pub fn list(item: Self) -> Self {
+        match item {
+            Self::U8 => Self::Bytes,
+            item => Self::List(Box::new(item)),
+        }
+    }
+
+    fn scalar_name(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Unit => "()",
+            Self::Bool => "bool",
+            Self::Char => "char",
+            Self::I8 => "i8",
+            Self::I16 => "i16",
+            Self::I32 => "i32",
+            Self::I64 => "i64",
+            Self::I128 => "i128",
+            Self::Isize => "isize",
+            Self::U8 => "u8",
+            Self::U16 => "u16",
+            Self::U32 => "u32",
+            Self::U64 => "u64",
+            Self::U128 => "u128",
+            Self::Usize => "usize",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::Text => "String",
+            Self::Bytes => "Vec<u8>",
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Option(inner) => write!(f, "Option<{inner}>"),
+            Self::List(inner) => write!(f, "Vec<{inner}>"),
+            Self::Array(inner, len) => write!(f, "[{inner}; {len}]"),
+            Self::Map(key, value) => write!(f, "Map<{key}, {value}>"),
+            Self::Result(ok, error) => write!(f, "Result<{ok}, {error}>"),
+            Self::Tuple(items) => {
+                f.write_str("(")?;
+                for (index, item) in items.iter().enumerate() {
+                    if index > 0 {
+                        f.write_str(", ")?;
+                    }
+                    item.fmt(f)?;
+                }
+                f.write_str(if items.len() == 1 { ",)" } else { ")" })
+            }
+            Self::Struct(shape) => f.write_str(&shape.name),
+            Self::Enum(shape) => f.write_str(&shape.name),
+            Self::Recursive(name) | Self::Opaque(name) => {
+                f.write_str(name.rsplit("::").next().unwrap_or(name))
+            }
+            scalar => f.write_str(scalar.scalar_name().unwrap_or("?")),
+        }
+    }
+}
+
+/// Tells why a call made for `expected` cannot be served by `offered`: one line a difference, none
+/// when it can.
+///
+/// Names of parameters and types do not count. Of arguments the skill is the receiver, of the
+/// result the caller is; a receiver may know fields that the sender lacks if they are optional,
+/// ignores fields it does not know, and must know every variant that can be sent.
+pub fn differences(expected: &Signature, offered: &Signature) -> Vec<String> {
+    let mut found = Vec::new();
+    if expected.parameters.len() != offered.parameters.len() {
+        found.push(format!(
+            "{} parameters expected, {} offered",
+            expected.parameters.len(),
+            offered.parameters.len()
+        ));
+    }
+    for (index, (sent, received)) in expected
+        .parameters
+        .iter()
+        .zip(&offered.parameters)
+        .enumerate()
+    {
+        let place = format!("parameter {} `{}`", index + 1, received.name);
+        receive(&received.shape, &sent.shape, &place, true, &mut found);
+    }
+    receive(
+        &expected.result,
+        &offered.result,
+        "result",
+        false,
+        &mut found,
+    );
+    found
+}
+
+/// Collects why a receiver of `receiver` cannot read what a sender of `sender` writes.
+///
+/// `arguments` only decides which side is printed as the expected one.
+fn receive(receiver: &Shape, sender: &Shape, place: &str, arguments: bool, out: &mut Vec<String>) {
+    use Shape::{Array, Enum, List, Map, Opaque, Option, Recursive, Result, Struct, Tuple};
+    match (receiver, sender) {
+        // Nothing is known of an opaque type: the values decide, with an error of their own.
+        (Opaque(_), _) | (_, Opaque(_)) | (Recursive(_), _) | (_, Recursive(_)) => {}
+        (Option(r), Option(s)) => receive(r, s, &format!("{place}?"), arguments, out),
+        (List(r), List(s)) => receive(r, s, &format!("{place}[]"), arguments, out),
+        (Array(r, a), Array(s, b)) if a == b => {
+            receive(r, s, &format!("{place}[]"), arguments, out);
+        }
+        (Map(rk, rv), Map(sk, sv)) => {
+            receive(rk, sk, &format!("{place} keys"), arguments, out);
+            receive(rv, sv, &format!("{place} values"), arguments, out);
+        }
+        (Result(ro, re), Result(so, se)) => {
+            receive(ro, so, &format!("{place} Ok"), arguments, out);
+            receive(re, se, &format!("{place} Err"), arguments, out);
+        }
+        (Tuple(r), Tuple(s)) if r.len() == s.len() => {
+            for (index, (r, s)) in r.iter().zip(s).enumerate() {
+                receive(r, s, &format!("{place}.{index}"), arguments, out);
+            }
+        }
+        (Struct(r), Struct(s)) => fields(&r.fields, &s.fields, place, arguments, out),
+        (Enum(r), Enum(s)) => {
+            for variant in &s.variants {
+                match r.variants.iter().find(|known| known.name == variant.name) {
+                    Some(known) => fields(
+                        &known.fields,
+                        &variant.fields,
+                        &format!("{place}::{}", variant.name),
+                        arguments,
+                        out,
+                    ),
+                    None => out.push(format!(
+                        "{place}: variant `{}` can be sent, but its receiver does not know it",
+                        variant.name
+                    )),
+                }
+            }
+        }
+        (r, s) if r == s => {}
+        (r, s) => {
+            let (expected, offered) = if arguments { (s, r) } else { (r, s) };
+            if arguments {
+                out.push(format!(
+                    "{place}: `{}` -> `{}`",
+                    Borrowed(expected),
+                    Borrowed(offered)
+                ));
+            } else {
+                out.push(format!("{place}: `{expected}` -> `{offered}`"));
+            }
+        }
+    }
+}
+
+fn fields(
+    receiver: &[FieldShape],
+    sender: &[FieldShape],
+    place: &str,
+    arguments: bool,
+    out: &mut Vec<String>,
+) {
+    for field in receiver {
+        match sender.iter().find(|sent| sent.name == field.name) {
+            Some(sent) => receive(
+                &field.shape,
+                &sent.shape,
+                &format!("{place}.{}", field.name),
+                arguments,
+                out,
+            ),
+            None if field.optional => {}
+            None => out.push(format!(
+                "{place}.{}: needed (`{}`), but not sent",
+                field.name, field.shape
+            )),
+        }
+    }
+}
+
+fn hash_shape(shape: &Shape, hash: &mut Fnv128) {
+    match shape {
+        Shape::Option(inner) => {
+            hash.text("option");
+            hash_shape(inner, hash);
+        }
+        Shape::List(inner) => {
+            hash.text("list");
+            hash_shape(inner, hash);
+        }
+        Shape::Array(inner, len) => {
+            hash.text("array");
+            hash.number(*len);
+            hash_shape(inner, hash);
+        }
+        Shape::Tuple(items) => {
+            hash.text("tuple");
+            hash.number(items.len());
+            for item in items {
+                hash_shape(item, hash);
+            }
+        }
+        Shape::Map(key, value) => {
+            hash.text("map");
+            hash_shape(key, hash);
+            hash_shape(value, hash);
+        }
+        Shape::Result(ok, error) => {
+            hash.text("result");
+            hash_shape(ok, hash);
+            hash_shape(error, hash);
+        }
+        Shape::Struct(shape) => {
+            hash.text("struct");
+            hash_fields(&shape.fields, hash);
+        }
+        Shape::Enum(shape) => {
+            hash.text("enum");
+            hash.number(shape.variants.len());
+            for variant in &shape.variants {
+                hash.text(&variant.name);
+                hash_fields(&variant.fields, hash);
+            }
+        }
+        Shape::Recursive(_) => hash.text("recursive"),
+        Shape::Opaque(path) => {
+            hash.text("opaque");
+            hash.text(path);
+        }
+        scalar => hash.text(scalar.scalar_name().unwrap_or("?")),
+    }
+}
+
+fn hash_fields(fields: &[FieldShape], hash: &mut Fnv128) {
+    hash.number(fields.len());
+    for field in fields {
+        hash.text(&field.name);
+        hash.byte(u8::from(field.optional));
+        hash_shape(&field.shape, hash);
+    }
+}
+
+/// FNV-1a with 128 bits: stable for ever, and no dependency.
+struct Fnv128(u128);
+
+impl Fnv128 {
+    const fn new() -> Self {
+        Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.0 =
+            (self.0 ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+    }
+
+    fn number(&mut self, number: usize) {
+        for byte in (number as u64).to_le_bytes() {
+            self.byte(byte);
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len());
+        for byte in text.bytes() {
+            self.byte(byte);
+        }
+    }
+
+    fn finish(&self) -> SignatureId {
+        self.0.to_le_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signature(parameters: &[(&str, Shape)], result: Shape) -> Signature {
+        Signature {
+            parameters: parameters
+                .iter()
+                .map(|(name, shape)| Parameter {
+                    name: (*name).to_owned(),
+                    shape: shape.clone(),
+                })
+                .collect(),
+            result,
+            error: None,
+            constant: false,
+        }
+    }
+
+    fn structure(name: &str, fields: &[(&str, Shape, bool)]) -> Shape {
+        Shape::Struct(StructShape {
+            name: name.to_owned(),
+            fields: fields
+                .iter()
+                .map(|(name, shape, optional)| FieldShape {
+                    name: (*name).to_owned(),
+                    shape: shape.clone(),
+                    optional: *optional,
+                })
+                .collect(),
+        })
+    }
+
+    #[test]
+    fn the_id_is_stable() {
+        // A changed value here means that every built plugin loses its direct entries.
+        let greet = signature(&[("name", Shape::Text)], Shape::Text);
+        let hex: String = greet.id().iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, "013b440abf3136104aa58025cff59ebf");
+    }
+
+    #[test]
+    fn type_names_do_not_count_but_fields_do() {
+        let a = signature(
+            &[("p", structure("A", &[("x", Shape::U8, false)]))],
+            Shape::Unit,
+        );
+        let b = signature(
+            &[("p", structure("B", &[("x", Shape::U8, false)]))],
+            Shape::Unit,
+        );
+        let c = signature(
+            &[("p", structure("A", &[("y", Shape::U8, false)]))],
+            Shape::Unit,
+        );
+        assert_eq!(a.id(), b.id());
+        assert_ne!(a.id(), c.id());
+    }
+
+    #[test]
+    fn a_changed_parameter_is_shown() {
+        let expected = signature(&[("name", Shape::Text)], Shape::Text);
+        let offered = signature(&[("name", Shape::U64)], Shape::Text);
+        assert_eq!(
+            differences(&expected, &offered),
+            ["parameter 1 `name`: `&str` -> `u64`"]
+        );
+    }
+
+    #[test]
+    fn names_of_parameters_do_not_count() {
+        let expected = signature(&[("a", Shape::Text)], Shape::U8);
+        let offered = signature(&[("b", Shape::Text)], Shape::U8);
+        assert!(differences(&expected, &offered).is_empty());
+        assert_ne!(expected.id(), offered.id());
+    }
+
+    #[test]
+    fn a_receiver_may_know_more_optional_fields() {
+        let old = structure("P", &[("x", Shape::U8, false)]);
+        let new = structure("P", &[("x", Shape::U8, false), ("y", Shape::U8, true)]);
+        let strict = structure("P", &[("x", Shape::U8, false), ("y", Shape::U8, false)]);
+        let call = |arg: &Shape| signature(&[("p", arg.clone())], Shape::Unit);
+        assert!(differences(&call(&old), &call(&new)).is_empty());
+        assert!(differences(&call(&new), &call(&old)).is_empty());
+        assert_eq!(
+            differences(&call(&old), &call(&strict)),
+            ["parameter 1 `p`.y: needed (`u8`), but not sent"]
+        );
+        // In the result the roles are the other way round.
+        let give = |result: &Shape| signature(&[], result.clone());
+        assert!(differences(&give(&old), &give(&strict)).is_empty());
+        assert_eq!(
+            differences(&give(&strict), &give(&old)),
+            ["result.y: needed (`u8`), but not sent"]
+        );
+    }
+
+    #[test]
+    fn a_receiver_must_know_every_variant_that_can_be_sent() {
+        let one = Shape::Enum(EnumShape {
+            name: "E".into(),
+            variants: vec![VariantShape {
+                name: "A".into(),
+                fields: vec![],
+            }],
+        });
+        let two = Shape::Enum(EnumShape {
+            name: "E".into(),
+            variants: ["A", "B"]
+                .map(|name| VariantShape {
+                    name: name.into(),
+                    fields: vec![],
+                })
+                .to_vec(),
+        });
+        let give = |result: &Shape| signature(&[], result.clone());
+        assert!(differences(&give(&two), &give(&one)).is_empty());
+        assert_eq!(differences(&give(&one), &give(&two)).len(), 1);
+    }
+
+    #[test]
+    fn arity_is_compared() {
+        let one = signature(&[("a", Shape::U8)], Shape::Unit);
+        let two = signature(&[("a", Shape::U8), ("b", Shape::U8)], Shape::Unit);
+        assert_eq!(
+            differences(&one, &two),
+            ["1 parameters expected, 2 offered"]
+        );
+    }
+
+    #[test]
+    fn signatures_read_like_source() {
+        let mut s = signature(
+            &[
+                ("bytes", Shape::Bytes),
+                ("n", Shape::Option(Box::new(Shape::U8))),
+            ],
+            Shape::Tuple(vec![Shape::Text, Shape::F64]),
+        );
+        assert_eq!(
+            s.to_string(),
+            "fn(bytes: &[u8], n: Option<u8>) -> (String, f64)"
+        );
+        s.error = Some("GreetError".into());
+        assert_eq!(
+            s.to_string(),
+            "fn(bytes: &[u8], n: Option<u8>) -> Result<(String, f64), GreetError>"
+        );
+    }
+}

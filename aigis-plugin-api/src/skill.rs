@@ -1,0 +1,138 @@
+//! What `#[skills]` makes of an author's functions.
+
+use std::ffi::c_void;
+use std::marker::PhantomData;
+
+use serde::Serialize;
+
+use crate::abi::DirectIn;
+use crate::arguments::{Decode, Modes};
+use crate::codec;
+use crate::context::Context;
+use crate::error::{Failure, FailureKind};
+use crate::signature::Signature;
+
+/// One function or constant, with its types.
+pub trait SkillFn: 'static {
+    /// The modes of its parameters, without the injected ones.
+    type Args: Modes;
+    /// Its result, without the author's error.
+    type Output;
+    /// Its full name.
+    const NAME: &'static str;
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// The author's error.
+    fn run(values: <Self::Args as Modes>::Values<'_>) -> Result<Self::Output, Failure>;
+}
+
+/// Runs a skill: the names of its parameters and encoded arguments to an encoded result.
+pub(crate) type Encoded = fn(&[&str], &[u8]) -> Result<Vec<u8>, Failure>;
+
+/// Makes the state of a block.
+pub(crate) type Open = fn(&Context) -> Result<(), Failure>;
+
+/// Runs the `cleanup` of a block and drops its state.
+pub(crate) type Close = fn() -> Result<(), Failure>;
+
+/// One function or constant, without its types.
+pub struct Skill {
+    /// Its full name.
+    pub name: &'static str,
+    /// Its documentation, as the author wrote it.
+    pub doc: &'static str,
+    /// The names of its parameters.
+    pub parameters: &'static [&'static str],
+    /// Describes it.
+    pub signature: fn() -> Signature,
+    /// Runs it with encoded arguments, see [`encoded`].
+    pub encoded: Encoded,
+    /// Returns its typed entry or null, see [`EntryOf`].
+    pub direct: fn(&Signature) -> *const c_void,
+    /// Whether it takes the injected `logger`.
+    pub logger: bool,
+    /// Whether it may be run again when it is unknown if it ran.
+    pub idempotent: bool,
+}
+
+/// One `#[skills]` block: a module or an `impl`.
+pub struct Block {
+    /// Where it stands: module path.
+    pub module: &'static str,
+    /// Where it stands: line.
+    pub line: u32,
+    /// What it exposes.
+    pub skills: &'static [Skill],
+    /// Makes its state.
+    pub open: Option<Open>,
+    /// Runs its `cleanup` and drops its state.
+    pub close: Option<Close>,
+    /// Whether the author wrote a `cleanup`.
+    pub cleanup: bool,
+}
+
+inventory::collect!(Block);
+
+/// Runs `S` with encoded arguments and encodes its result.
+///
+/// # Errors
+/// Arguments that do not fit, the author's error, a panic, or a result that cannot be encoded.
+pub fn encoded<S>(names: &[&str], arguments: &[u8]) -> Result<Vec<u8>, Failure>
+where
+    S: SkillFn,
+    S::Args: Decode,
+    S::Output: Serialize,
+{
+    crate::library::contain(S::NAME, || {
+        <S::Args as Decode>::decode(names, arguments, |values| {
+            let output = S::run(values)?;
+            codec::to_vec(&output).map_err(|error| {
+                Failure::new(
+                    FailureKind::Unserializable,
+                    format!("the result cannot be encoded: {error}"),
+                )
+            })
+        })
+    })
+}
+
+/// Finds the typed entry of `S`.
+///
+/// The macros call `(&EntryOf::<S>::NEW).entry(…)`; method resolution prefers [`Typed`], where every
+/// type has a direct form, to [`Untyped`].
+pub struct EntryOf<S>(PhantomData<S>);
+
+impl<S> EntryOf<S> {
+    /// The only value.
+    pub const NEW: Self = Self(PhantomData);
+}
+
+/// Serves [`EntryOf`] where every type has a direct form.
+pub trait Typed {
+    /// Returns the entry.
+    fn entry(&self, signature: &Signature) -> *const c_void;
+}
+
+impl<S> Typed for EntryOf<S>
+where
+    S: SkillFn,
+    S::Args: DirectIn<S>,
+{
+    fn entry(&self, signature: &Signature) -> *const c_void {
+        <S::Args as DirectIn<S>>::entry(signature)
+    }
+}
+
+/// Serves [`EntryOf`] everywhere else.
+pub trait Untyped {
+    /// Returns null.
+    fn entry(&self, signature: &Signature) -> *const c_void;
+}
+
+impl<S> Untyped for &EntryOf<S> {
+    fn entry(&self, _: &Signature) -> *const c_void {
+        std::ptr::null()
+    }
+}

@@ -1,0 +1,25 @@
+//! A program is a library too: its `#[skills]` blocks are described, called and closed here as a
+//! core does it with a plugin's.
+
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    reason = "the skills of a test are public for the test alone"
+)]
+
+#[path = "../fake_host/mod.rs"]
+mod fake_host;
+
+mod description;
+mod direct;
+mod dynamic;
+mod encoded;
+mod errors;
+mod events;
+mod imports;
+mod injection;
+mod panics;
+mod start;
+mod state;
+
+use fake_host::FakeHost;

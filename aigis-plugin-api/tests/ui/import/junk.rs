@@ -1,0 +1,5 @@
+use aigis_plugin_api::import;
+
+import! { kitchen.cook }
+
+fn main() {}

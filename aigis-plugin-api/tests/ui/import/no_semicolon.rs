@@ -1,0 +1,8 @@
+use aigis_plugin_api::import;
+
+import! {
+    fn cook()
+    fn serve();
+}
+
+fn main() {}

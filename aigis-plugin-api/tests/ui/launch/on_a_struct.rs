@@ -1,0 +1,6 @@
+use aigis_plugin_api::launch;
+
+#[launch]
+struct Daemon;
+
+fn main() {}

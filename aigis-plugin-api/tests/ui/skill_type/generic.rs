@@ -1,0 +1,6 @@
+use aigis_plugin_api::skill_type;
+
+#[skill_type]
+pub struct Dish<T>(T);
+
+fn main() {}

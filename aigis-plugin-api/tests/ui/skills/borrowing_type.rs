@@ -1,0 +1,10 @@
+use aigis_plugin_api::skills;
+
+#[skills]
+pub mod kitchen {
+    use std::borrow::Cow;
+
+    pub fn cook(dish: Cow<'_, str>) {}
+}
+
+fn main() {}

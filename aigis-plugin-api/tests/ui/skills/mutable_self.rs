@@ -1,0 +1,14 @@
+use aigis_plugin_api::skills;
+
+pub struct Kitchen;
+
+#[skills]
+impl Kitchen {
+    pub fn new() -> Self {
+        Self
+    }
+
+    pub fn cook(&mut self) {}
+}
+
+fn main() {}

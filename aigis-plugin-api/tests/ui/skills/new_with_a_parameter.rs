@@ -1,0 +1,12 @@
+use aigis_plugin_api::skills;
+
+pub struct Kitchen;
+
+#[skills]
+impl Kitchen {
+    pub fn new(size: u32) -> Self {
+        Self
+    }
+}
+
+fn main() {}

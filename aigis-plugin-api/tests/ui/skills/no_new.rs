@@ -1,0 +1,10 @@
+use aigis_plugin_api::skills;
+
+pub struct Kitchen;
+
+#[skills]
+impl Kitchen {
+    pub fn cook(&self) {}
+}
+
+fn main() {}

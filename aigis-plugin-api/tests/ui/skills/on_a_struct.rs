@@ -1,0 +1,6 @@
+use aigis_plugin_api::skills;
+
+#[skills]
+pub struct Kitchen;
+
+fn main() {}

@@ -1,0 +1,12 @@
+use aigis_plugin_api::skills;
+
+pub struct Kitchen;
+
+#[skills]
+impl Default for Kitchen {
+    fn default() -> Self {
+        Self
+    }
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+use aigis_plugin_api::skills;
+
+#[skills]
+pub mod kitchen {
+    pub struct Dish;
+
+    pub fn cook(dish: Dish) {}
+}
+
+fn main() {}

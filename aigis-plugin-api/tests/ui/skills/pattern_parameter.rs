@@ -1,0 +1,8 @@
+use aigis_plugin_api::skills;
+
+#[skills]
+pub mod kitchen {
+    pub fn cook((dish, count): (String, u8)) {}
+}
+
+fn main() {}

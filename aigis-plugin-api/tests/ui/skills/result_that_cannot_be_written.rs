@@ -1,0 +1,12 @@
+use aigis_plugin_api::skills;
+
+#[skills]
+pub mod kitchen {
+    pub struct Dish;
+
+    pub fn cook() -> Dish {
+        Dish
+    }
+}
+
+fn main() {}

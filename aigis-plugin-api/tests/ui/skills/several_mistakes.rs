@@ -1,0 +1,12 @@
+use aigis_plugin_api::skills;
+
+#[skills]
+pub mod kitchen {
+    pub async fn cook(dish: &mut String) {}
+
+    pub fn serve(table: Vec<&str>) -> &str {
+        table[0]
+    }
+}
+
+fn main() {}

@@ -1,0 +1,12 @@
+use aigis_plugin_api::skills;
+
+#[skills]
+pub mod kitchen {
+    pub fn cook()
+    where
+        String: Clone,
+    {
+    }
+}
+
+fn main() {}
