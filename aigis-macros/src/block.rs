@@ -1,8 +1,9 @@
 //! `#[skills]` on a module or an `impl` block.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
+use syn::spanned::Spanned;
 use syn::{Error, ImplItem, ImplItemFn, Item, ItemFn, ItemImpl, ItemMod, Result, Type, Visibility};
 
 use crate::attributes::{SkillOptions, SkillsOptions, cfgs_of, combine, doc_of};
@@ -170,6 +171,10 @@ fn function_code(
             return None;
         }
     };
+    if read.receiver != Receiver::None {
+        // The compiler says what is wrong: there is no `self` outside of an `impl` block.
+        return None;
+    }
     let own = function.sig.ident.unraw().to_string();
     let name = options.rename.as_ref().map_or(own, syn::LitStr::value);
     Some(expand::skill(
@@ -427,16 +432,15 @@ fn impl_code(
     new: &Function,
     cleanup: Option<&(Function, Condition)>,
 ) -> TokenStream {
-    let make = expand::call(&new.ident, Some(state), &injected(new));
+    // On the author's own token, so that a wrong result is reported there.
+    let (ident, span, passed) = (&new.ident, types::at(new.output.ok.span()), injected(new));
+    let make = quote_spanned!(span=> <#state>::#ident(#(#passed),*));
     let made = expand::outcome(&new.output, &make);
     let open = quote! {
         let made: ::std::result::Result<#state, __aigis::Failure> = #made;
         __aigis::open_instance(&INSTANCE, made)
     };
-    let dropped = quote! {{
-        ::std::mem::drop(state);
-        ::std::result::Result::Ok(())
-    }};
+    let dropped = quote!(__aigis::discard(state));
     let end = match cleanup {
         Some((function, condition)) => {
             let receiver = match function.receiver {
@@ -453,8 +457,10 @@ fn impl_code(
         None => dropped,
     };
     let close = quote!(__aigis::close_instance(&INSTANCE, |state| #end));
+    // On the author's own token, so that a state that cannot be shared is reported there.
+    let empty = quote_spanned!(types::at(state.span())=> __aigis::Instance::<#state>::new());
     let extra = quote! {
-        static INSTANCE: __aigis::Instance<#state> = __aigis::Instance::new();
+        static INSTANCE: __aigis::Instance<#state> = #empty;
     };
     let cleanup = present(cleanup.map(|(_, condition)| condition));
     block_code(codes, &extra, Some(&open), Some(&close), &cleanup)

@@ -38,9 +38,10 @@ pub(crate) fn prelude() -> TokenStream {
     quote! {
         #[allow(unused_imports)]
         use ::aigis_plugin_api::__private::{
-            self as __aigis, Chained as _, Modes as _, Opaque as _, Payloaded as _, Shown as _,
-            SkillFn as _, Structural as _, Typed as _, Untyped as _, Valued as _, ViaBytes as _,
-            ViaEntry as _,
+            self as __aigis, Chained as _, Coded as _, Modes as _, Opaque as _, Payloaded as _,
+            Readable as _, Shown as _, SkillFn as _, Structural as _, Typed as _, Uncoded as _,
+            Unreadable as _, Unserved as _, Unshown as _, Untyped as _, Valued as _,
+            ViaBytes as _, ViaEntry as _,
         };
     }
 }
@@ -208,7 +209,9 @@ fn code(exposed: &Exposed<'_>, marker: &Ident, parts: &Parts<'_>) -> SkillCode {
             doc: #doc,
             parameters: &[#(#names),*],
             signature: || #signature,
-            encoded: __aigis::encoded::<#marker>,
+            encoded: |names, arguments| {
+                (&__aigis::EncodedOf::<#marker>::NEW).run(names, arguments)
+            },
             direct: |signature| (&__aigis::EntryOf::<#marker>::NEW).entry(signature),
             logger: #logger,
             idempotent: #idempotent,
@@ -234,8 +237,11 @@ pub(crate) fn outcome(output: &Output, call: &TokenStream) -> TokenStream {
     let span = output
         .error
         .as_ref()
-        .map_or_else(types::here, Spanned::span);
-    let failure = quote_spanned!(span=> (&&&&__aigis::AuthorError(&error)).failure());
+        .map_or_else(types::here, |error| types::at(error.span()));
+    let failure = quote_spanned! {span=> {
+        __aigis::is_shown(&error);
+        (&&&&&__aigis::AuthorError(&error)).failure()
+    }};
     quote! {
         match #call {
             ::std::result::Result::Ok(value) => ::std::result::Result::Ok(value),
@@ -273,15 +279,22 @@ pub(crate) fn signature(given: &[(&str, Type)], output: &Output, constant: bool)
 
 /// Asks for what the types must be able to do, each on the author's own token.
 fn checks<'t>(given: impl Iterator<Item = &'t Type>, ok: &Type) -> TokenStream {
-    let parameters = given.map(|ty| {
-        let mode = types::mode(ty).unwrap_or_default();
-        quote_spanned!(ty.span()=> __aigis::is_parameter::<#mode>();)
-    });
-    let result = quote_spanned!(ok.span()=> __aigis::is_result::<#ok>(););
+    let given = given.map(|ty| check(ty, "is_taken"));
+    let result = check(ok, "is_returned");
     quote! {
         const _: () = {
-            #(#parameters)*
+            #(#given)*
             #result
         };
     }
+}
+
+/// Asks one question of a type, or of what a reference refers to.
+pub(crate) fn check(ty: &Type, question: &str) -> TokenStream {
+    let (span, question) = (types::at(ty.span()), format_ident!("{question}"));
+    let ty = match ty {
+        Type::Reference(reference) => &*reference.elem,
+        ty => ty,
+    };
+    quote_spanned!(span=> __aigis::#question::<#ty>();)
 }

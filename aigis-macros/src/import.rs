@@ -311,9 +311,15 @@ fn code(
         .map(|ty| types::mode(ty))
         .collect::<Result<Vec<_>>>()?;
     let signature = expand::signature(given, output, constant);
+    let checks = (types.iter().map(|ty| expand::check(ty, "is_given")))
+        .chain([expand::check(&output.ok, "is_received")])
+        .chain((output.error.as_ref()).map(|error| expand::check(error, "is_received")));
     let ok = &output.ok;
     let (error, convert) = match &output.error {
-        Some(error) => (quote!(#error), quote!(__aigis::typed::<#error>)),
+        Some(error) => (
+            quote!(#error),
+            quote!(|failure| (&__aigis::ErrorOf::<#error>::NEW).read(failure)),
+        ),
         None => (quote!(::std::convert::Infallible), quote!(__aigis::untyped)),
     };
     let (docs, started) = (
@@ -329,7 +335,7 @@ fn code(
                 #(#places: #types),*
             ) -> ::std::result::Result<#ok, ::aigis_plugin_api::CallError<#error>> {
                 #prelude
-                (&__aigis::CallOf::<(#(#modes,)*), #ok>::NEW)
+                (&&&__aigis::CallOf::<(#(#modes,)*), #ok>::NEW)
                     .call(&start::#place, (#(#places,)*))
                     .map_err(#convert)
             }
@@ -340,6 +346,7 @@ fn code(
             #[allow(non_upper_case_globals)]
             pub(super) static #place: ::aigis_plugin_api::__private::Import = {
                 #prelude
+                #(#checks)*
                 __aigis::Import::new(#name, || #signature)
             };
 
@@ -350,7 +357,8 @@ fn code(
                 #(#places: #types),*
             ) -> ::aigis_plugin_api::Call<#ok, #error> {
                 #prelude
-                #place.start::<(#(#modes,)*), #ok, #error>(&(#(#places,)*), #convert)
+                (&&__aigis::CallOf::<(#(#modes,)*), #ok>::NEW)
+                    .start::<#error>(&#place, &(#(#places,)*), #convert)
             }
         },
     })

@@ -1,7 +1,8 @@
 //! `#[launch]`: the `main` of an internal plugin.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::{Error, ItemFn};
 
 use crate::attributes::combine;
@@ -54,14 +55,22 @@ pub(crate) fn launch(arguments: TokenStream, item: TokenStream) -> TokenStream {
         let error = error.into_compile_error();
         return quote!(#function fn main() {} #error);
     }
+    // On the author's own token, so that a wrong result is reported there.
+    let span = match &signature.output {
+        syn::ReturnType::Type(_, ty) => types::at(ty.span()),
+        syn::ReturnType::Default => types::here(),
+    };
+    let run = quote_spanned! {span=>
+        ::aigis_plugin_api::__private::launch(
+            #[allow(unused_variables)]
+            |context| launch(#passed)
+        )
+    };
     quote! {
         #function
 
         fn main() -> ::std::process::ExitCode {
-            ::aigis_plugin_api::__private::launch(
-                #[allow(unused_variables)]
-                |context| launch(#passed)
-            )
+            #run
         }
     }
 }

@@ -328,6 +328,12 @@ pub(crate) fn with_static(ty: &Type) -> Type {
     syn::parse2(complete(ty.to_token_stream())).unwrap_or_else(|_| ty.clone())
 }
 
+/// Places generated code on the author's token, where the compiler reports what is wrong with it.
+/// It stays the macro's: lints do not look into it.
+pub(crate) fn at(span: Span) -> Span {
+    here().located_at(span)
+}
+
 /// The span of the whole macro call.
 pub(crate) fn here() -> Span {
     Span::call_site()

@@ -117,12 +117,6 @@ impl<T: Referent + ?Sized> DecodeMode for Ref<T> {
     }
 }
 
-/// Asks, at compile time and on the author's token, that a type can be a parameter.
-pub const fn is_parameter<M: DecodeMode>() {}
-
-/// Asks, at compile time and on the author's token, that a type can be a result.
-pub const fn is_result<T: Serialize>() {}
-
 /// A list of parameters.
 pub trait Modes {
     /// The values, in their order.

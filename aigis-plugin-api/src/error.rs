@@ -496,8 +496,9 @@ impl<E: Error + 'static> Error for CallError<E> {
 
 /// Turns an author's error into a [`Failure`], with as much as its type allows.
 ///
-/// The macros call `(&&&&AuthorError(&error)).failure()`; method resolution takes the first of
-/// [`Payloaded`], [`Valued`], [`Chained`] and [`Shown`] that fits.
+/// The macros call `(&&&&&AuthorError(&error)).failure()`; method resolution takes the first of
+/// [`Payloaded`], [`Valued`], [`Chained`] and [`Shown`] that fits, and [`Unshown`] where
+/// [`crate::checks`] has refused the type.
 pub struct AuthorError<'a, E>(pub &'a E);
 
 impl<E: fmt::Display> AuthorError<'_, E> {
@@ -522,7 +523,7 @@ pub trait Payloaded {
     fn failure(&self) -> Failure;
 }
 
-impl<E: Error + Serialize> Payloaded for &&&AuthorError<'_, E> {
+impl<E: Error + Serialize> Payloaded for &&&&AuthorError<'_, E> {
     fn failure(&self) -> Failure {
         Failure {
             payload: codec::to_vec(self.0).ok().map(Payload),
@@ -537,7 +538,7 @@ pub trait Valued {
     fn failure(&self) -> Failure;
 }
 
-impl<E: fmt::Display + Serialize> Valued for &&AuthorError<'_, E> {
+impl<E: fmt::Display + Serialize> Valued for &&&AuthorError<'_, E> {
     fn failure(&self) -> Failure {
         Failure {
             payload: codec::to_vec(self.0).ok().map(Payload),
@@ -552,7 +553,7 @@ pub trait Chained {
     fn failure(&self) -> Failure;
 }
 
-impl<E: Error> Chained for &AuthorError<'_, E> {
+impl<E: Error> Chained for &&AuthorError<'_, E> {
     fn failure(&self) -> Failure {
         self.describe(self.0.to_string(), chain_of(self.0))
     }
@@ -564,9 +565,21 @@ pub trait Shown {
     fn failure(&self) -> Failure;
 }
 
-impl<E: fmt::Display> Shown for AuthorError<'_, E> {
+impl<E: fmt::Display> Shown for &AuthorError<'_, E> {
     fn failure(&self) -> Failure {
         // `{:#}` is how error types without `Error` (anyhow's, eyre's) print their causes.
         self.describe(format!("{:#}", self.0), Vec::new())
+    }
+}
+
+/// What has no message: such a crate is never built.
+pub trait Unshown {
+    /// Makes the failure.
+    fn failure(&self) -> Failure;
+}
+
+impl<E> Unshown for AuthorError<'_, E> {
+    fn failure(&self) -> Failure {
+        crate::skill::refused()
     }
 }

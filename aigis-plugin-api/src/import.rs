@@ -13,6 +13,7 @@ use crate::call::Call;
 use crate::error::{CallError, Failure};
 use crate::library;
 use crate::signature::Signature;
+use crate::skill::refused;
 
 /// One imported function or constant; a static of the caller.
 pub struct Import {
@@ -46,8 +47,7 @@ impl Import {
         }
     }
 
-    /// Starts a call; the macros call it.
-    pub fn start<A, R, E>(
+    fn start<A, R, E>(
         &self,
         values: &A::Values<'_>,
         error: fn(Failure) -> CallError<E>,
@@ -107,8 +107,9 @@ pub(crate) fn abi_request<'a>(request: &Request<'a>, link: *const c_void) -> abi
 
 /// Calls an import with the modes `A` and the result `R`.
 ///
-/// The macros call `(&CallOf::<A, R>::NEW).call(&IMPORT, values)`; method resolution prefers
-/// [`ViaEntry`], where every type has a direct form, to [`ViaBytes`].
+/// The macros call `(&&&CallOf::<A, R>::NEW).call(&IMPORT, values)`; method resolution prefers
+/// [`ViaEntry`], where every type has a direct form, to [`ViaBytes`], and falls back to [`Unserved`]
+/// where a type was refused by [`crate::checks`], so that the mistake is reported once.
 pub struct CallOf<A, R>(PhantomData<(A, R)>);
 
 impl<A, R> CallOf<A, R> {
@@ -125,43 +126,125 @@ pub trait ViaEntry<A: Modes, R> {
     fn call(&self, import: &Import, values: A::Values<'_>) -> Result<R, Failure>;
 }
 
-impl<A, R> ViaEntry<A, R> for CallOf<A, R>
+impl<A, R> ViaEntry<A, R> for &&CallOf<A, R>
 where
     A: DirectOut<R> + Encode,
-    R: Direct + DeserializeOwned,
+    R: Direct + DeserializeOwned + Send + 'static,
 {
     fn call(&self, import: &Import, values: A::Values<'_>) -> Result<R, Failure> {
         let Some(host) = library::host() else {
-            return ViaBytes::<A, R>::call(&self, import, values);
+            return ViaBytes::<A, R>::call(*self, import, values);
         };
         match import.link.call_direct::<A, R>(host, values) {
             Ok(outcome) => outcome.map_err(|failure| failure.of_skill(import.link.name())),
-            Err(values) => ViaBytes::<A, R>::call(&self, import, values),
+            Err(values) => ViaBytes::<A, R>::call(*self, import, values),
         }
     }
 }
 
-/// Serves [`CallOf`] everywhere else.
+/// Serves [`CallOf`] everywhere else, and started calls.
 pub trait ViaBytes<A: Modes, R> {
     /// Calls with encoded arguments.
     ///
     /// # Errors
     /// Whatever ended the call.
     fn call(&self, import: &Import, values: A::Values<'_>) -> Result<R, Failure>;
+
+    /// Starts a call with encoded arguments.
+    fn start<E: Send + 'static>(
+        &self,
+        import: &Import,
+        values: &A::Values<'_>,
+        error: fn(Failure) -> CallError<E>,
+    ) -> Call<R, E>;
 }
 
-impl<A: Encode, R: DeserializeOwned> ViaBytes<A, R> for &CallOf<A, R> {
+impl<A: Encode, R: DeserializeOwned + Send + 'static> ViaBytes<A, R> for &CallOf<A, R> {
     fn call(&self, import: &Import, values: A::Values<'_>) -> Result<R, Failure> {
         let arguments =
             A::encode(&values).map_err(|failure| failure.of_skill(import.link.name()))?;
         let bytes = import.call_encoded(&arguments)?;
         decode_result(import.link.name(), &bytes)
     }
+
+    fn start<E: Send + 'static>(
+        &self,
+        import: &Import,
+        values: &A::Values<'_>,
+        error: fn(Failure) -> CallError<E>,
+    ) -> Call<R, E> {
+        import.start::<A, R, E>(values, error)
+    }
 }
 
-/// Makes the error of a call whose import states the author's error `E`; the macros use it.
-pub fn typed<E: DeserializeOwned>(failure: Failure) -> CallError<E> {
-    CallError::typed(failure)
+/// Serves [`CallOf`] where a check has failed: such a crate is never built.
+pub trait Unserved<A: Modes, R> {
+    /// Refuses.
+    ///
+    /// # Errors
+    /// Always.
+    fn call(&self, import: &Import, values: A::Values<'_>) -> Result<R, Failure>;
+
+    /// Refuses.
+    ///
+    /// # Panics
+    /// Always.
+    fn start<E>(
+        &self,
+        import: &Import,
+        values: &A::Values<'_>,
+        error: fn(Failure) -> CallError<E>,
+    ) -> Call<R, E>;
+}
+
+impl<A: Modes, R> Unserved<A, R> for CallOf<A, R> {
+    fn call(&self, _: &Import, _: A::Values<'_>) -> Result<R, Failure> {
+        Err(refused())
+    }
+
+    fn start<E>(
+        &self,
+        _: &Import,
+        _: &A::Values<'_>,
+        _: fn(Failure) -> CallError<E>,
+    ) -> Call<R, E> {
+        unreachable!("{}", refused())
+    }
+}
+
+/// Makes the error of a call whose import states the author's error `E`.
+///
+/// The macros call `(&ErrorOf::<E>::NEW).read(failure)`; method resolution falls back to
+/// [`Unreadable`] where `E` was refused by [`crate::checks`].
+pub struct ErrorOf<E>(PhantomData<E>);
+
+impl<E> ErrorOf<E> {
+    /// The only value.
+    pub const NEW: Self = Self(PhantomData);
+}
+
+/// Serves [`ErrorOf`].
+pub trait Readable<E> {
+    /// Makes the error.
+    fn read(&self, failure: Failure) -> CallError<E>;
+}
+
+impl<E: DeserializeOwned> Readable<E> for ErrorOf<E> {
+    fn read(&self, failure: Failure) -> CallError<E> {
+        CallError::typed(failure)
+    }
+}
+
+/// Serves [`ErrorOf`] where a check has failed: such a crate is never built.
+pub trait Unreadable<E> {
+    /// Makes the error.
+    fn read(&self, failure: Failure) -> CallError<E>;
+}
+
+impl<E> Unreadable<E> for &ErrorOf<E> {
+    fn read(&self, failure: Failure) -> CallError<E> {
+        CallError::new(failure, |_| None)
+    }
 }
 
 /// Makes the error of a call whose import states no error; the macros use it.

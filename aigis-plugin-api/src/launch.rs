@@ -12,6 +12,11 @@ use crate::logger::Logger;
 use crate::session::{self, Session};
 
 /// What a `launch` function may return.
+#[diagnostic::on_unimplemented(
+    message = "`launch` cannot return `{Self}`: it says how the process ends",
+    label = "is neither `()`, an `ExitCode`, nor a `Result` with one of these",
+    note = "return `()`, `ExitCode` or `Result<(), E>` with an error that implements `Display`"
+)]
 pub trait LaunchOutcome {
     /// Makes the process's exit code.
     fn exit(self, logger: &Logger) -> ExitCode;

@@ -52,6 +52,7 @@ extern crate self as aigis_plugin_api;
 
 mod backend;
 mod call;
+mod checks;
 mod context;
 mod error;
 mod launch;
@@ -87,23 +88,29 @@ pub use shape::{ShapeContext, SkillType};
 #[doc(hidden)]
 pub mod __private {
     pub use crate::abi::Instance;
-    pub use crate::arguments::{Decode, Modes, Own, Ref, is_parameter, is_result};
+    pub use crate::arguments::{Decode, Modes, Own, Ref};
     pub use crate::backend::{Backend, Expected, Request, call_by_name, scope};
+    pub use crate::checks::{is_given, is_received, is_returned, is_shown, is_taken};
     pub use crate::context::Grant;
     pub use crate::error::{
-        AuthorError, Chained, Failure, FailureKind, Payloaded, Shown, Valued, dynamic, timed_out,
+        AuthorError, Chained, Failure, FailureKind, Payloaded, Shown, Unshown, Valued, dynamic,
+        timed_out,
     };
-    pub use crate::import::{CallOf, Import, ViaBytes, ViaEntry, typed, untyped};
+    pub use crate::import::{
+        CallOf, ErrorOf, Import, Readable, Unreadable, Unserved, ViaBytes, ViaEntry, untyped,
+    };
     pub use crate::launch::run as launch;
     pub use crate::library::{
-        Description, SkillDescription, close_instance, contain, context, instance, open_instance,
+        Description, SkillDescription, close_instance, contain, context, discard, instance,
+        open_instance,
     };
     pub use crate::shape::{Opaque, ShapeOf, Structural};
     pub use crate::signature::{
-        differences,
-        EnumShape, FieldShape, Parameter, Shape, Signature, StructShape, VariantShape,
+        EnumShape, FieldShape, Parameter, Shape, Signature, StructShape, VariantShape, differences,
     };
-    pub use crate::skill::{Block, EntryOf, Skill, SkillFn, Typed, Untyped, encoded};
+    pub use crate::skill::{
+        Block, Coded, EncodedOf, EntryOf, Skill, SkillFn, Typed, Uncoded, Untyped,
+    };
     #[cfg(feature = "host")]
     pub use crate::source::CRATES as SOURCES;
     pub use inventory;

@@ -47,7 +47,7 @@ pub struct Skill {
     pub parameters: &'static [&'static str],
     /// Describes it.
     pub signature: fn() -> Signature,
-    /// Runs it with encoded arguments, see [`encoded`].
+    /// Runs it with encoded arguments, see [`EncodedOf`].
     pub encoded: Encoded,
     /// Returns its typed entry or null, see [`EntryOf`].
     pub direct: fn(&Signature) -> *const c_void,
@@ -77,9 +77,56 @@ inventory::collect!(Block);
 
 /// Runs `S` with encoded arguments and encodes its result.
 ///
-/// # Errors
-/// Arguments that do not fit, the author's error, a panic, or a result that cannot be encoded.
-pub fn encoded<S>(names: &[&str], arguments: &[u8]) -> Result<Vec<u8>, Failure>
+/// The macros call `(&EncodedOf::<S>::NEW).run(…)`; method resolution falls back to [`Uncoded`] where
+/// a type was refused by [`crate::checks`], so that the mistake is reported once.
+pub struct EncodedOf<S>(PhantomData<S>);
+
+impl<S> EncodedOf<S> {
+    /// The only value.
+    pub const NEW: Self = Self(PhantomData);
+}
+
+/// Serves [`EncodedOf`].
+pub trait Coded {
+    /// Runs the skill.
+    ///
+    /// # Errors
+    /// Arguments that do not fit, the author's error, a panic, or a result that cannot be encoded.
+    fn run(&self, names: &[&str], arguments: &[u8]) -> Result<Vec<u8>, Failure>;
+}
+
+impl<S> Coded for EncodedOf<S>
+where
+    S: SkillFn,
+    S::Args: Decode,
+    S::Output: Serialize,
+{
+    fn run(&self, names: &[&str], arguments: &[u8]) -> Result<Vec<u8>, Failure> {
+        encoded::<S>(names, arguments)
+    }
+}
+
+/// Serves [`EncodedOf`] where a check has failed: such a crate is never built.
+pub trait Uncoded {
+    /// Refuses.
+    ///
+    /// # Errors
+    /// Always.
+    fn run(&self, names: &[&str], arguments: &[u8]) -> Result<Vec<u8>, Failure>;
+}
+
+impl<S> Uncoded for &EncodedOf<S> {
+    fn run(&self, _: &[&str], _: &[u8]) -> Result<Vec<u8>, Failure> {
+        Err(refused())
+    }
+}
+
+/// The failure of what cannot have been compiled.
+pub(crate) fn refused() -> Failure {
+    Failure::new(FailureKind::Internal, "a type of the skill cannot cross")
+}
+
+fn encoded<S>(names: &[&str], arguments: &[u8]) -> Result<Vec<u8>, Failure>
 where
     S: SkillFn,
     S::Args: Decode,

@@ -44,7 +44,7 @@ pub struct Failing;
 
 #[skills]
 impl Failing {
-    pub fn new() -> Self {
+    fn new() -> Self {
         Self
     }
 
@@ -64,7 +64,7 @@ pub struct Dropped;
 
 #[skills]
 impl Dropped {
-    pub fn new() -> Self {
+    fn new() -> Self {
         Self
     }
 }

@@ -56,30 +56,28 @@ class Notes:
             yield f"noted {len(lines)} from {path.name}"
 
 
-def granted():
-    """Returns what the core tells this program about itself, if one has launched it.
-
-    The descriptor that AIGIS_SESSION_FD names holds JSON: `plugin` has the data folder and the settings.
-    """
-    number = os.environ.get("AIGIS_SESSION_FD")
-    if number is None:
+def settings():
+    """Returns the settings of the plugin's entry in the config: a table in the JSON file that the core names, if any."""
+    path = os.environ.get("AIGIS_SETTINGS")
+    if path is None:
         return {}
-    with open(int(number), encoding="utf-8") as file:
-        return json.load(file).get("plugin", {})
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
 
 
 def options():
-    """Returns the folder of the notes and the seconds between two reports."""
-    plugin = granted()
-    settings = plugin.get("settings") or {}
+    """Returns the folder of the notes and the seconds between two reports.
+
+    A core says both in the environment; by hand they are given as arguments.
+    """
     parser = argparse.ArgumentParser(description="Keeps notes.")
-    parser.add_argument("--folder", type=pathlib.Path, default=plugin.get("data") or "data")
+    parser.add_argument("--folder", type=pathlib.Path, default=os.environ.get("AIGIS_DATA", "data"))
     # As text, so that it is checked like an argument.
-    parser.add_argument("--every", type=float, default=str(settings.get("every", 60)))
+    parser.add_argument("--every", type=float, default=str(settings().get("every", 60)))
     given = parser.parse_args()
     if not given.every > 0:
         parser.error(f"--every is {given.every}, expected more than 0 seconds")
-    return pathlib.Path(given.folder).absolute(), given.every
+    return given.folder.absolute(), given.every
 
 
 def on_signals():

@@ -37,18 +37,15 @@ class NotesTest(unittest.TestCase):
         self.assertEqual(kept.count(), 0)
 
     def test_the_program_takes_notes_and_ends_politely(self):
-        # As a core does it: the folder stands in a descriptor.
-        reader, writer = os.pipe()
-        with open(writer, "w", encoding="utf-8") as file:
-            file.write('{"plugin": {"data": "%s", "settings": {"every": 3600}}}' % self.folder)
+        # As a core does it: folder and settings are named in the environment.
+        settings = self.folder / "settings.json"
+        settings.write_text('{"every": 3600}', encoding="utf-8")
         process = subprocess.Popen(
             [sys.executable, str(PROGRAM)],
-            env={**os.environ, "AIGIS_SESSION_FD": str(reader)},
-            pass_fds=[reader],
+            env={**os.environ, "AIGIS_DATA": str(self.folder), "AIGIS_SETTINGS": str(settings)},
             stdout=subprocess.PIPE,
             text=True,
         )
-        os.close(reader)
         with process:
             self.addCleanup(process.kill)
             self.assertIn(str(self.folder), process.stdout.readline())
@@ -60,6 +57,19 @@ class NotesTest(unittest.TestCase):
             process.send_signal(signal.SIGTERM)
             self.assertEqual(process.stdout.readline(), "SIGTERM: 2 notes are kept\n")
             self.assertEqual(process.wait(timeout=30), 0)
+
+    def test_a_setting_that_makes_no_sense_is_refused(self):
+        settings = self.folder / "settings.json"
+        settings.write_text('{"every": 0}', encoding="utf-8")
+        ended = subprocess.run(
+            [sys.executable, str(PROGRAM)],
+            env={**os.environ, "AIGIS_DATA": str(self.folder), "AIGIS_SETTINGS": str(settings)},
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+        )
+        self.assertEqual(ended.returncode, 2)
+        self.assertIn("--every is 0.0, expected more than 0 seconds", ended.stderr)
 
 
 if __name__ == "__main__":

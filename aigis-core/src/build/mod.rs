@@ -133,7 +133,8 @@ impl Builder {
     /// Returns a builder that writes to `folders` and calls `toolchain`; runs nothing yet.
     pub fn new(folders: BuildFolders, sdk: Sdk, toolchain: Toolchain) -> Self {
         let sdk = WrittenSdk::new(&folders.sdk, sdk);
-        let turnstile = Turnstile::new(folders.artifacts.join(".lock"));
+        // In the target folder, which several homes may share: it is what has to be taken in turns.
+        let turnstile = Turnstile::new(folders.target.join(".aigis-turn"));
         Self {
             folders,
             sdk,

@@ -16,15 +16,14 @@ use crate::host::{STEP_FAILED, StartError, UNKNOWN_PLUGIN};
 use crate::logging::LogError;
 
 /// A config to start from, shown when there is none.
-const EXAMPLE: &str = "\
-    [core]
-    greeter = \"../greeter\"                      # a folder, relative to this file
+const EXAMPLE: &str = r#"    [core]
+    greeter = "../greeter"                      # a folder, relative to this file
 
     [internal]
-    web = \"https://git.example.org/web.git\"     # a git repository
+    web = "https://git.example.org/web.git"     # a git repository
 
     [external]
-    sampler = { source = \"../sampler\", restart = 3 }";
+    sampler = { source = "../sampler", restart = 3 }"#;
 
 /// The documented exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

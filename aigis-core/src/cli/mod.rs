@@ -78,10 +78,9 @@ enum Command {
 ///
 /// Hidden first arguments make it one of the core's own processes, a shim or a probe, instead.
 pub fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    match arguments.next() {
+    match std::env::args_os().nth(1) {
         Some(first) if first == SHIM_ARGUMENT => supervisor::shim_main(),
-        Some(first) if first == PROBE_ARGUMENT => return loader::probe_main(arguments),
+        Some(first) if first == PROBE_ARGUMENT => loader::probe_main(),
         _ => {}
     }
     let cli = match Cli::try_parse() {

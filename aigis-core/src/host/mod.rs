@@ -5,6 +5,7 @@
 
 mod boot;
 mod calls;
+mod core_skills;
 mod events;
 mod plugin;
 mod process;
@@ -53,6 +54,9 @@ pub use step::{Step, StepError};
 
 /// The variable that names the program `aigis` for embedders.
 const PROGRAM: &str = "AIGIS_PROGRAM";
+
+/// The variable that names cargo's target folder.
+const TARGET_FOLDER: &str = "AIGIS_TARGET_DIR";
 
 /// Makes a [`Host`].
 ///
@@ -201,8 +205,8 @@ impl HostBuilder {
         self
     }
 
-    /// Names cargo's target folder, which several homes may share; `run/target` in the home without
-    /// this.
+    /// Names cargo's target folder, which several homes may share. Without this it is the one that
+    /// `AIGIS_TARGET_DIR` names, else `run/target` in the home.
     #[must_use]
     pub fn target_folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.target = Some(folder.into());
@@ -266,7 +270,10 @@ impl HostBuilder {
             .map_err(StartError::Threads)?;
         let run = home.run();
         let folders = BuildFolders {
-            target: self.target.unwrap_or_else(|| run.join("target")),
+            target: self
+                .target
+                .or_else(|| std::env::var_os(TARGET_FOLDER).map(PathBuf::from))
+                .unwrap_or_else(|| run.join("target")),
             artifacts: run.join("artifacts"),
             stamps: run.join("stamps"),
             sdk: run.join("sdk"),
@@ -298,7 +305,7 @@ impl HostBuilder {
             inner.home.root().display()
         );
         inner.logs.core(Level::Boot, boot_message);
-        inner.registry_mut().install_core(calls::core_skills(&inner));
+        inner.registry_mut().install_core(core_skills::core_skills(&inner));
         let service = Arc::clone(&inner) as Arc<dyn crate::rpc::Service>;
         let server = Server::bind(
             runtime.handle(),

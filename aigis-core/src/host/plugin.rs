@@ -38,6 +38,8 @@ struct Live {
     pid: Option<u32>,
     restarts: u32,
     generation: u64,
+    /// The latest number that was given to a load or launch, whether or not it came to anything.
+    last_number: u64,
     error: Option<String>,
 }
 
@@ -73,6 +75,7 @@ impl Plugin {
                 pid: None,
                 restarts: 0,
                 generation: 0,
+                last_number: 0,
                 error: None,
             }),
             running: Mutex::default(),
@@ -139,10 +142,16 @@ impl Plugin {
         lock(&self.live).restarts += 1;
     }
 
+    /// Gives a number to a load or launch that is about to be tried.
     pub(crate) fn next_generation(&self) -> u64 {
         let mut live = lock(&self.live);
-        live.generation += 1;
-        live.generation
+        live.last_number += 1;
+        live.last_number
+    }
+
+    /// Takes the load or launch of this number for what runs.
+    pub(crate) fn runs_generation(&self, number: u64) {
+        lock(&self.live).generation = number;
     }
 }
 
@@ -291,6 +300,8 @@ impl Inner {
         let name = plugin.name();
         let failed = |step: Step| step.of(name);
         let library = prepared.artifacts.as_ref().and_then(|a| a.library.clone());
+        // One for both halves of a hybrid.
+        let number = plugin.next_generation();
         if plugin.entry.kind == PluginKind::Core {
             let Some(library) = library else {
                 return Err(failed(Step::Closing));
@@ -299,7 +310,9 @@ impl Inner {
                 plugin.enter(self, State::Starting, None);
             }
             let secrets = self.deliver(name, &prepared.manifest).map_err(failed)?;
-            let loaded = self.load(plugin, &library, secrets).map_err(failed)?;
+            let loaded = self
+                .load(plugin, &library, number, secrets)
+                .map_err(failed)?;
             running.library = Some(loaded);
             plugin.enter(self, State::Ready, Some(std::process::id()));
             return Ok(());
@@ -309,7 +322,7 @@ impl Inner {
         match library {
             Some(library) => {
                 let loaded = self
-                    .load(plugin, &library, Delivered::default())
+                    .load(plugin, &library, number, Delivered::default())
                     .map_err(failed)?;
                 running.library = Some(loaded);
             }
@@ -320,7 +333,7 @@ impl Inner {
             process.stop(self);
         }
         plugin.enter(self, State::Starting, None);
-        match process::start(self, plugin, prepared) {
+        match process::start(self, plugin, prepared, number) {
             Ok(process) => {
                 running.process = Some(process);
                 Ok(())
@@ -341,13 +354,14 @@ impl Inner {
         self: &Arc<Self>,
         plugin: &Plugin,
         library: &std::path::Path,
+        number: u64,
         secrets: Delivered,
     ) -> Result<Loaded, Step> {
         let name = plugin.name();
         let deadline = loader::PROBE_DEADLINE;
         self.wait_on(loader::probe(&self.program, library, deadline))
             .map_err(Step::Load)?;
-        let grant = self.grant(plugin, plugin.next_generation())?;
+        let grant = self.grant(plugin, number)?;
         let services = Arc::clone(self) as Arc<dyn loader::Services>;
         let copies = self.home.run().join("libraries");
         let opened = loader::open(library, &copies, &grant, name, &services).map_err(Step::Load)?;
@@ -355,6 +369,7 @@ impl Inner {
         self.registry_mut()
             .install(name, offers)
             .map_err(Step::Register)?;
+        plugin.runs_generation(number);
         let mut unaware = Vec::new();
         for skill in &opened.description.skills {
             let message = format!("Registered {}...", skill.name);

@@ -46,11 +46,13 @@ impl Process {
     }
 }
 
-/// Launches a plugin and hands it to a task that watches it. Blocks until it is launched.
+/// Launches a plugin, as its generation `number`, and hands it to a task that watches it. Blocks until
+/// it is launched.
 pub(crate) fn start(
     inner: &Arc<Inner>,
     plugin: &Arc<Plugin>,
     prepared: Prepared,
+    number: u64,
 ) -> Result<Process, Step> {
     let Some(launch) = command(plugin, &prepared) else {
         return Err(Step::Prepare(std::io::Error::other(
@@ -70,7 +72,7 @@ pub(crate) fn start(
         launch,
         stops,
     };
-    inner.runtime.spawn(watch.run(first));
+    inner.runtime.spawn(watch.run(number, first));
     match inner.wait_on(launched) {
         Ok(outcome) => outcome.map(|()| Process { id, stop }),
         Err(_) => Err(Step::Closing),
@@ -152,8 +154,8 @@ enum Happened {
 }
 
 impl Watch {
-    async fn run(mut self, first: oneshot::Sender<Result<(), Step>>) {
-        let mut invocation = match self.launch().await {
+    async fn run(mut self, number: u64, first: oneshot::Sender<Result<(), Step>>) {
+        let mut invocation = match self.launch(number).await {
             Ok(invocation) => {
                 // Whoever waits may have been told to go.
                 let _ = first.send(Ok(()));
@@ -279,10 +281,10 @@ impl Watch {
             inner.meet_requirements(plugin.name(), &manifest)
         });
         met.await.unwrap_or(Err(Step::Closing))?;
-        self.launch().await
+        self.launch(self.plugin.next_generation()).await
     }
 
-    async fn launch(&mut self) -> Result<Invocation, Step> {
+    async fn launch(&mut self, number: u64) -> Result<Invocation, Step> {
         let (inner, plugin, manifest) = (
             Arc::clone(&self.inner),
             Arc::clone(&self.plugin),
@@ -291,7 +293,7 @@ impl Watch {
         let line = self.launch.clone();
         let made = tokio::task::spawn_blocking(move || {
             let secrets = inner.deliver(plugin.name(), &manifest)?;
-            let (spec, session) = spec(&inner, &plugin, &manifest, &line)?;
+            let (spec, session) = spec(&inner, &plugin, number, &manifest, &line)?;
             Ok((secrets, spec, session))
         });
         let (secrets, mut spec, session) = made.await.unwrap_or(Err(Step::Closing))?;
@@ -312,6 +314,7 @@ impl Watch {
         let supervised = Supervised::launch(&self.inner.program, spec)
             .await
             .map_err(Step::Launch)?;
+        self.plugin.runs_generation(number);
         Ok(Invocation {
             supervised,
             _token: token,
@@ -364,11 +367,12 @@ impl Watch {
 fn spec(
     inner: &Inner,
     plugin: &Plugin,
+    number: u64,
     manifest: &Manifest,
     line: &CommandLine,
 ) -> Result<(LaunchSpec, Option<SessionGrant>), Step> {
     let name = plugin.name();
-    let grant = inner.grant(plugin, plugin.next_generation())?;
+    let grant = inner.grant(plugin, number)?;
     let record = inner
         .home
         .run()

@@ -83,7 +83,7 @@ pub struct PluginStatus {
     pub pid: Option<u32>,
     /// How often it was launched again after a failure.
     pub restarts: u32,
-    /// The number of its latest load or launch; 0 before the first.
+    /// The number of the load or launch that runs, or ran last; 0 before the first.
     pub generation: u64,
     /// Where it comes from, as the config says.
     pub source: String,

@@ -23,15 +23,13 @@ pub(crate) struct Generation {
     number: u64,
     descriptor: &'static Descriptor,
     services: Weak<dyn Services>,
-    /// Told how `cleanup` went.
+    /// Told when `cleanup` has run.
     closed: Option<Sender<Closed>>,
 }
 
-/// How the end of a generation went.
+/// A generation has ended; how its `cleanup` went is in the plugin's log.
 #[derive(Debug)]
-pub(crate) struct Closed {
-    pub(crate) outcome: Result<(), Failure>,
-}
+pub(crate) struct Closed;
 
 /// A generation that has just been opened.
 pub(crate) struct Opened {
@@ -89,7 +87,7 @@ impl Drop for Generation {
                     report(&*services, &plugin, number, &outcome);
                 }
                 // Nobody listens when the plugin was replaced and its end is only logged.
-                let _ = closed.send(Closed { outcome });
+                let _ = closed.send(Closed);
             });
         if let (Err(error), Some(services)) = (spawned, self.services.upgrade()) {
             let message = format!("cleanup skipped, no thread can be started for it: {error}");

@@ -22,8 +22,7 @@ use crate::registry::{Offer, Slot};
 
 pub(crate) use generation::{Closed, Generation, Opened, open};
 pub(crate) use link::Link;
-pub(crate) use probe::probe;
-pub use probe::{PROBE_ARGUMENT, probe_main};
+pub(crate) use probe::{PROBE_ARGUMENT, probe, probe_main};
 
 /// What serves a skill.
 #[derive(Clone)]

@@ -16,7 +16,7 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use super::LoadError;
 
 /// The hidden first argument of the program `aigis` that makes it a probe.
-pub const PROBE_ARGUMENT: &str = "__probe";
+pub(crate) const PROBE_ARGUMENT: &str = "__probe";
 
 /// What a probe writes into its report when all is well; anything else there is an error's text.
 const PASSED: &str = "passed";
@@ -71,7 +71,7 @@ fn ending(status: ExitStatus) -> String {
 }
 
 /// The probe's own process, `aigis __probe LIBRARY REPORT`; reads its arguments and ends.
-pub fn probe_main() -> ! {
+pub(crate) fn probe_main() -> ! {
     let mut paths = std::env::args_os().skip(2).map(PathBuf::from);
     let (Some(library), Some(report)) = (paths.next(), paths.next()) else {
         eprintln!("error: {PROBE_ARGUMENT} takes a library and a file for its report");

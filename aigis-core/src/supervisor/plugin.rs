@@ -130,9 +130,43 @@ impl Output {
 }
 
 fn log_line(log: &mut LogFile, time: Timestamp, level: Level, line: Line<'_>) {
+    let (level, bytes) = match level {
+        Level::Stderr => own_level(line.bytes).unwrap_or((level, line.bytes)),
+        level => (level, line.bytes),
+    };
     match line.end {
-        LineEnd::Cut => log.push(time, level, [line.bytes, CUT_MARKER.as_bytes()].concat()),
-        LineEnd::Newline | LineEnd::Eof => log.push(time, level, line.bytes),
+        LineEnd::Cut => log.push(time, level, [bytes, CUT_MARKER.as_bytes()].concat()),
+        LineEnd::Newline | LineEnd::Eof => log.push(time, level, bytes),
+    }
+}
+
+/// Splits a line that starts with its level, as a plugin's `Logger` writes it: `WARNING text`.
+fn own_level(line: &[u8]) -> Option<(Level, &[u8])> {
+    let words = [
+        ("TRACE ", Level::Trace),
+        ("DEBUG ", Level::Debug),
+        ("INFO ", Level::Info),
+        ("WARN ", Level::Warn),
+        ("WARNING ", Level::Warn),
+        ("ERROR ", Level::Error),
+    ];
+    words
+        .into_iter()
+        .find_map(|(word, level)| Some((level, line.strip_prefix(word.as_bytes())?)))
+}
+
+#[cfg(test)]
+mod level_tests {
+    use super::*;
+
+    #[test]
+    fn a_line_on_the_error_output_can_say_its_level() {
+        assert_eq!(
+            own_level(b"WARNING disk full"),
+            Some((Level::Warn, b"disk full".as_slice()))
+        );
+        assert_eq!(own_level(b"INFORMATION"), None);
+        assert_eq!(own_level(b"error: no"), None);
     }
 }
 

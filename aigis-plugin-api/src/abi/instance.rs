@@ -3,6 +3,8 @@
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::checks::State;
+
 /// Holds the value that `new` of a `#[skills] impl` block returned.
 ///
 /// It is a static of the library: one per loaded generation. The host fills it before the first
@@ -12,19 +14,22 @@ pub struct Instance<T> {
     open: AtomicBool,
 }
 
-// SAFETY: calls share `&T` between threads (`T: Sync`); `open` and `close` move the value between
-// threads (`T: Send`) while no call is inside, which is the host's promise of `Descriptor::close`.
-unsafe impl<T: Send + Sync> Sync for Instance<T> {}
+// SAFETY: `new`, the only way to make one, demands that `T` is `Send` and `Sync`; asked there and not
+// here, a mistake is reported once. Calls share `&T` between threads (`T: Sync`); `open` and `close`
+// move the value between threads (`T: Send`) while no call is inside, which is the host's promise of
+// `Descriptor::close`.
+unsafe impl<T> Sync for Instance<T> {}
 
-impl<T: Send + Sync + 'static> Default for Instance<T> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<T: Send + Sync + 'static> Instance<T> {
+impl<T> Instance<T> {
     /// Makes an empty holder.
-    pub const fn new() -> Self {
+    #[expect(
+        clippy::new_without_default,
+        reason = "`new` alone checks what `T` is, and in a static"
+    )]
+    pub const fn new() -> Self
+    where
+        T: State,
+    {
         Self {
             value: UnsafeCell::new(None),
             open: AtomicBool::new(false),

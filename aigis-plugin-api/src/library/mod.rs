@@ -194,10 +194,7 @@ fn close_block(block: &Block) -> Result<(), Failure> {
 ///
 /// # Errors
 /// What `new` returned.
-pub fn open_instance<T: Send + Sync + 'static>(
-    instance: &Instance<T>,
-    made: Result<T, Failure>,
-) -> Result<(), Failure> {
+pub fn open_instance<T>(instance: &Instance<T>, made: Result<T, Failure>) -> Result<(), Failure> {
     instance.open(made?);
     Ok(())
 }
@@ -206,7 +203,7 @@ pub fn open_instance<T: Send + Sync + 'static>(
 ///
 /// # Errors
 /// Before `new` and after `cleanup` there is none.
-pub fn instance<T: Send + Sync + 'static>(instance: &Instance<T>) -> Result<&T, Failure> {
+pub fn instance<T>(instance: &Instance<T>) -> Result<&T, Failure> {
     instance.get().ok_or_else(|| {
         Failure::new(
             FailureKind::Refused,
@@ -219,9 +216,17 @@ pub fn instance<T: Send + Sync + 'static>(instance: &Instance<T>) -> Result<&T, 
 ///
 /// # Errors
 /// What `cleanup` returned.
-pub fn close_instance<T: Send + Sync + 'static>(
+pub fn close_instance<T>(
     instance: &Instance<T>,
     cleanup: impl FnOnce(T) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     instance.close().map_or(Ok(()), cleanup)
+}
+
+/// Drops the state of a block without `cleanup`; the macros call it.
+///
+/// # Errors
+/// Never: it stands where a `cleanup` would.
+pub fn discard<T>(_: T) -> Result<(), Failure> {
+    Ok(())
 }

@@ -61,6 +61,7 @@ pub mod kinds {
 
     pub fn nothing() {}
 
+    #[expect(clippy::too_many_arguments, reason = "as many as there can be")]
     pub fn scalars(a: bool, b: char, c: i8, d: i64, e: u8, f: u64, g: f32, h: f64) -> String {
         format!("{a} {b} {c} {d} {e} {f} {g} {h}")
     }

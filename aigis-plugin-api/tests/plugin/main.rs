@@ -18,6 +18,7 @@ mod errors;
 mod events;
 mod imports;
 mod injection;
+mod launch;
 mod panics;
 mod start;
 mod state;

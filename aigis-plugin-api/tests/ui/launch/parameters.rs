@@ -1,5 +1,5 @@
 use aigis_plugin_api::launch;
 
 #[launch]
-fn launch(port: u16) {}
+fn launch(_port: u16) {}
 // #[launch] makes fn main

@@ -4,7 +4,7 @@ use aigis_plugin_api::skills;
 pub mod kitchen {
     use std::borrow::Cow;
 
-    pub fn cook(dish: Cow<'_, str>) {}
+    pub fn cook(_dish: Cow<'_, str>) {}
 }
 
 fn main() {}

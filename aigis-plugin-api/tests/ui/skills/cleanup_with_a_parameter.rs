@@ -2,7 +2,7 @@ use aigis_plugin_api::skills;
 
 #[skills]
 pub mod kitchen {
-    pub fn cleanup(thoroughly: bool) {}
+    pub fn cleanup(_thoroughly: bool) {}
 }
 
 fn main() {}

@@ -8,7 +8,7 @@ impl Kitchen {
         Self
     }
 
-    pub fn cleanup(self, thoroughly: bool) {}
+    pub fn cleanup(self, _thoroughly: bool) {}
 }
 
 fn main() {}

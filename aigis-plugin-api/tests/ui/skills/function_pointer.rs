@@ -2,7 +2,7 @@ use aigis_plugin_api::skills;
 
 #[skills]
 pub mod kitchen {
-    pub fn cook(next: fn()) {}
+    pub fn cook(_next: fn()) {}
 }
 
 fn main() {}

@@ -2,7 +2,7 @@ use aigis_plugin_api::skills;
 
 #[skills]
 pub mod kitchen {
-    pub fn cook<T>(dish: T) {}
+    pub fn cook<T>(_dish: T) {}
 }
 
 fn main() {}

@@ -2,7 +2,7 @@ use aigis_plugin_api::skills;
 
 #[skills]
 pub mod kitchen {
-    pub fn cook(dish: impl ToString) {}
+    pub fn cook(_dish: impl ToString) {}
 }
 
 fn main() {}

@@ -2,7 +2,7 @@ use aigis_plugin_api::skills;
 
 #[skills]
 pub mod kitchen {
-    pub fn cook(dishes: &mut Vec<String>) {}
+    pub fn cook(_dishes: &mut Vec<String>) {}
 }
 
 fn main() {}

@@ -4,7 +4,7 @@ pub struct Kitchen;
 
 #[skills]
 impl Kitchen {
-    pub fn new(size: u32) -> Self {
+    pub fn new(_size: u32) -> Self {
         Self
     }
 }

@@ -4,7 +4,7 @@ use aigis_plugin_api::skills;
 pub mod kitchen {
     pub struct Dish;
 
-    pub fn cook(dish: Dish) {}
+    pub fn cook(_dish: Dish) {}
 }
 
 fn main() {}

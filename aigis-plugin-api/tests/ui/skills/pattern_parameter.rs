@@ -2,7 +2,7 @@ use aigis_plugin_api::skills;
 
 #[skills]
 pub mod kitchen {
-    pub fn cook((dish, count): (String, u8)) {}
+    pub fn cook((_dish, _count): (String, u8)) {}
 }
 
 fn main() {}

@@ -2,7 +2,7 @@ use aigis_plugin_api::skills;
 
 #[skills]
 pub mod kitchen {
-    pub fn cook(dishes: Vec<&str>) {}
+    pub fn cook(_dishes: Vec<&str>) {}
 }
 
 fn main() {}

@@ -4,7 +4,7 @@ use aigis_plugin_api::skills;
 pub mod kitchen {
     use std::path::Path;
 
-    pub fn cook(recipe: &Path) {}
+    pub fn cook(_recipe: &Path) {}
 }
 
 fn main() {}

@@ -2,7 +2,7 @@ use aigis_plugin_api::skills;
 
 #[skills]
 pub mod kitchen {
-    pub fn cook(dish: &'static str) {}
+    pub fn cook(_dish: &'static str) {}
 }
 
 fn main() {}

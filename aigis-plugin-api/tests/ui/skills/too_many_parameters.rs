@@ -2,7 +2,7 @@ use aigis_plugin_api::skills;
 
 #[skills]
 pub mod kitchen {
-    pub fn cook(a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8, h: u8, i: u8) {}
+    pub fn cook(_a: u8, _b: u8, _c: u8, _d: u8, _e: u8, _f: u8, _g: u8, _h: u8, _i: u8) {}
 }
 
 fn main() {}

@@ -1,0 +1,139 @@
+//! The core's own skills: what plugins, sessions and the command line ask of it.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use aigis_plugin_api::__private::{
+    Decode, Failure, FailureKind, Own, Parameter, Ref, Shape, Signature,
+};
+use aigis_plugin_api::codec;
+use serde::Serialize;
+
+use super::Inner;
+use crate::loader::{CoreSkill, Target};
+use crate::registry::{CORE_NAMESPACE, Offer};
+
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Failure> {
+    codec::to_vec(value)
+        .map_err(|error| Failure::new(FailureKind::Unserializable, error.to_string()))
+}
+
+/// The body of one of the core's own skills.
+type Body = fn(&Arc<Inner>, &[u8]) -> Result<Vec<u8>, Failure>;
+
+/// Makes the core's own skills, in the namespace `aigis`.
+pub(super) fn core_skills(inner: &Arc<Inner>) -> Vec<Offer<Target>> {
+    let weak = Arc::downgrade(inner);
+    let skill = move |name: &str,
+                      doc: &str,
+                      parameters: &[(&str, Shape)],
+                      result: Shape,
+                      body: Body| {
+        let signature = Signature {
+            parameters: parameters
+                .iter()
+                .map(|(name, shape)| Parameter {
+                    name: (*name).to_owned(),
+                    shape: shape.clone(),
+                })
+                .collect(),
+            result,
+            error: None,
+            constant: false,
+        };
+        let weak = Weak::clone(&weak);
+        let run: CoreSkill = Arc::new(move |arguments| match weak.upgrade() {
+            Some(inner) => body(&inner, arguments),
+            None => Err(Failure::new(FailureKind::CoreGone, "the core is gone")),
+        });
+        Offer {
+            name: format!("{CORE_NAMESPACE}.{name}"),
+            doc: doc.to_owned(),
+            id: signature.id(),
+            signature,
+            target: Target::Core(run),
+        }
+    };
+    let opaque = |name: &str| Shape::Opaque(name.to_owned());
+    let list = |name: &str| Shape::List(Box::new(opaque(name)));
+    let name = [("name", Shape::Text)];
+    let reload = [
+        ("name", Shape::Text),
+        ("fresh", Shape::Option(Box::new(Shape::Bool))),
+    ];
+    vec![
+        skill("pid", "Returns the core's process id.", &[], Shape::U32, |_, bytes| {
+            <() as Decode>::decode(&[], bytes, |()| encode(&std::process::id()))
+        }),
+        skill(
+            "status",
+            "Lists the plugins and how they are.",
+            &[],
+            list("PluginStatus"),
+            |inner, bytes| <() as Decode>::decode(&[], bytes, |()| encode(&inner.status())),
+        ),
+        skill(
+            "skills",
+            "Lists the skills that plugins offer.",
+            &[],
+            list("SkillInfo"),
+            |inner, bytes| <() as Decode>::decode(&[], bytes, |()| encode(&inner.skills())),
+        ),
+        skill(
+            "settled",
+            "Waits until every plugin is ready or has ended, at most so many milliseconds.",
+            &[("timeout_ms", Shape::U64)],
+            list("PluginStatus"),
+            |inner, bytes| {
+                <(Own<u64>,)>::decode(&["timeout_ms"], bytes, |(timeout_ms,)| {
+                    let timeout = Duration::from_millis(timeout_ms);
+                    encode(&inner.settled(Some(timeout)))
+                })
+            },
+        ),
+        skill(
+            "reload",
+            "Fetches, builds and swaps a plugin; with `fresh` a local source is copied anew.",
+            &reload,
+            opaque("PluginStatus"),
+            |inner, bytes| {
+                let names = ["name", "fresh"];
+                <(Ref<str>, Own<Option<bool>>)>::decode(&names, bytes, |(name, fresh)| {
+                    encode(&inner.reload(name, fresh.unwrap_or(false))?)
+                })
+            },
+        ),
+        skill(
+            "stop",
+            "Stops a plugin; its skills are gone until it is started again.",
+            &name,
+            opaque("PluginStatus"),
+            |inner, bytes| {
+                <(Ref<str>,)>::decode(&["name"], bytes, |(name,)| encode(&inner.stop(name)?))
+            },
+        ),
+        skill(
+            "start",
+            "Starts a plugin that is stopped, finished or has failed.",
+            &name,
+            opaque("PluginStatus"),
+            |inner, bytes| {
+                <(Ref<str>,)>::decode(&["name"], bytes, |(name,)| {
+                    encode(&inner.start_plugin(name)?)
+                })
+            },
+        ),
+        skill(
+            "shutdown",
+            "Shuts the core down; returns at once.",
+            &[],
+            Shape::Unit,
+            |inner, bytes| {
+                <() as Decode>::decode(&[], bytes, |()| {
+                    inner.shutdown_in_background();
+                    encode(&())
+                })
+            },
+        ),
+    ]
+}

@@ -1,0 +1,89 @@
+//! A core as a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use super::home::{Ran, TestHome};
+use super::{DEADLINE, eventually};
+
+/// `aigis build-and-run` in the foreground; killed at the end of the test if it is still there.
+pub struct Core {
+    child: Child,
+    printed: Arc<Mutex<String>>,
+}
+
+impl Core {
+    /// Starts a core for the home's config and waits until its plugins have settled.
+    pub fn start(home: &TestHome) -> Self {
+        let core = Self::begin(home);
+        let session = eventually("the core's socket", || {
+            aigis_plugin_api::connect(home.path()).ok()
+        });
+        let most = u64::try_from(DEADLINE.as_millis()).expect("is small");
+        let settled: aigis_plugin_api::Value = session
+            .call_within("aigis.settled", (most,), DEADLINE)
+            .expect("the plugins settle");
+        assert!(settled.as_list().is_some());
+        core
+    }
+
+    /// Starts a core and waits for nothing.
+    pub fn begin(home: &TestHome) -> Self {
+        let mut child = home
+            .command(&["build-and-run"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("aigis starts");
+        let printed = Arc::new(Mutex::new(String::new()));
+        let (stderr, sink) = (child.stderr.take().expect("is piped"), Arc::clone(&printed));
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                let mut sink = sink.lock().expect("no panic while held");
+                sink.push_str(&String::from_utf8_lossy(&line));
+                sink.push('\n');
+            }
+        });
+        Self { child, printed }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Returns what it has printed for people so far.
+    pub fn printed(&self) -> String {
+        self.printed.lock().expect("no panic while held").clone()
+    }
+
+    /// Sends a signal, by its name as `kill` knows it.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = std::process::Command::new("kill")
+            .args(["-s", name, &pid])
+            .status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> Ran {
+        let status = eventually("the end of the core", || {
+            self.child.try_wait().expect("can be waited for")
+        });
+        Ran {
+            code: status.code(),
+            stdout: String::new(),
+            stderr: self.printed(),
+        }
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        // It has ended already, in most tests.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

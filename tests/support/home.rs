@@ -1,0 +1,166 @@
+//! A home folder of a test's own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+
+use aigis_core::config::Config;
+use aigis_core::logging::Follow;
+use aigis_core::{Host, HostBuilder};
+use tempfile::TempDir;
+
+use super::DEADLINE;
+
+/// The program under test.
+pub const AIGIS: &str = env!("CARGO_BIN_EXE_aigis");
+
+/// Where all tests build their plugins: what they share is built once.
+pub fn target_folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins")
+}
+
+/// A home, and next to it a folder for the sources of its plugins; gone at the end of the test.
+pub struct TestHome {
+    folder: TempDir,
+}
+
+impl TestHome {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir_all(folder.path().join("home/config")).expect("a home");
+        fs::create_dir_all(folder.path().join("sources")).expect("a folder for sources");
+        Self { folder }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    /// Returns the folder of a plugin's source, whether or not it is there.
+    pub fn source(&self, name: &str) -> PathBuf {
+        self.folder.path().join("sources").join(name)
+    }
+
+    /// Writes `config/config.aigis`. `{sources}` stands for the folder of the sources.
+    pub fn config(&self, text: &str) -> PathBuf {
+        let sources = self.folder.path().join("sources");
+        let text = text.replace("{sources}", &sources.to_string_lossy());
+        let path = self.path().join("config/config.aigis");
+        fs::write(&path, text).expect("writes the config");
+        path
+    }
+
+    /// Writes a file below the home, with the folders on the way.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().expect("is below the home")).expect("makes folders");
+        fs::write(path, content).expect("writes");
+    }
+
+    /// Reads a file below the home; empty if it is not there.
+    pub fn read(&self, path: &str) -> String {
+        fs::read(self.path().join(path))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    pub fn core_log(&self) -> String {
+        self.read("log/core.log")
+    }
+
+    pub fn plugin_log(&self, name: &str) -> String {
+        self.read(&format!("log/plugins/{name}.log"))
+    }
+
+    /// Waits for a record with `needle` in a plugin's log and returns it.
+    pub fn wait_for_log(&self, plugin: &str, needle: &str) -> String {
+        self.wait_in(&format!("log/plugins/{plugin}.log"), needle)
+    }
+
+    /// Waits for a record with `needle` in the core's log and returns it.
+    pub fn wait_for_core_log(&self, needle: &str) -> String {
+        self.wait_in("log/core.log", needle)
+    }
+
+    fn wait_in(&self, log: &str, needle: &str) -> String {
+        let path = self.path().join(log);
+        super::eventually(&format!("`{log}`"), || path.exists().then_some(()));
+        let mut follow = Follow::new(&path, usize::MAX).expect("opens the log");
+        let begun = Instant::now();
+        super::eventually(&format!("`{needle}` in {log}:\n{}", self.read(log)), || {
+            while let Some(record) = follow.poll().expect("reads the log") {
+                if record.contains(needle) {
+                    return Some(record);
+                }
+            }
+            assert!(begun.elapsed() < DEADLINE, "no `{needle}` in:\n{}", self.read(log));
+            None
+        })
+    }
+
+    /// Makes a host in this process for the config that was written.
+    pub fn builder(&self) -> HostBuilder {
+        let path = self.path().join("config/config.aigis");
+        let config = Config::load(&path).unwrap_or_else(|errors| panic!("{errors}"));
+        HostBuilder::new(self.path())
+            .config(config)
+            .program(AIGIS)
+            .target_folder(target_folder())
+    }
+
+    /// Starts a host in this process and waits until its plugins have settled.
+    pub fn host(&self) -> Host {
+        let host = self.builder().start().expect("the host starts");
+        host.settled(Some(DEADLINE));
+        host
+    }
+
+    /// Makes a command of the program, with this home and a bare environment.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(AIGIS);
+        command
+            .env_clear()
+            .env("AIGIS_HOME", self.path())
+            .env("AIGIS_TARGET_DIR", target_folder())
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
+        for name in ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "TMPDIR"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn aigis(&self, arguments: &[&str]) -> Ran {
+        let output = self.command(arguments).output().expect("aigis runs");
+        Ran::new(output)
+    }
+}
+
+/// How a run of the program went.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    pub fn new(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Asserts the exit code and returns what was printed as data.
+    pub fn exited(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        self
+    }
+}

@@ -1,0 +1,31 @@
+//! What the tests share: homes, plugins written on the spot, running cores.
+
+pub mod core;
+pub mod git_server;
+pub mod home;
+pub mod plugins;
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up: machines that run tests are slow and busy.
+pub const DEADLINE: Duration = Duration::from_secs(240);
+
+/// Waits until `look` finds something; for what no event tells of, such as a process that is gone.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < DEADLINE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Tells whether a process is there and has not ended.
+pub fn is_alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| stat.rsplit_once(')').map(|(_, rest)| rest.to_owned()))
+        .is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']))
+}
