@@ -1,6 +1,6 @@
 //! The macros of `aigis-plugin-api`, which re-exports them; use them from there.
 //!
-//! This file routes. [`block`] and [`function`] read what the author wrote, [`types`] knows which
+//! This file routes. `block` and `function` read what the author wrote, `types` knows which
 //! types can cross, and the rest expands.
 
 mod attributes;
@@ -28,8 +28,9 @@ use proc_macro::TokenStream;
 /// On a **module**: every `pub fn` and `pub const` is a skill named `module.item`; inline `pub mod`s
 /// are nested namespaces. `fn cleanup()` runs once, when this version of the plugin is retired.
 ///
-/// On an **`impl` block**: `new(ctx)` makes the state, one for each loaded version; every `pub fn`
-/// with `&self` is a skill named `type_in_snake_case.method`; `cleanup(self)` frees the state.
+/// On an **`impl` block**: `new(ctx)` makes the state, one for each loaded version; every other
+/// `pub fn` and `pub const` is a skill named `type_in_snake_case.item`, and those with `&self` share
+/// the state; `cleanup(self)` frees it.
 ///
 /// `#[skills(namespace = "other.name")]` names another namespace, `""` none. `#[skill(skip)]`,
 /// `#[skill(rename = "…")]` and `#[skill(idempotent)]` stand on single items. Parameters of type
@@ -44,7 +45,8 @@ pub fn skills(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Marks one item of a `#[skills]` block: `skip`, `rename = "…"`, `idempotent`.
 ///
-/// The surrounding `#[skills]` reads it; anywhere else it is a mistake.
+/// The surrounding `#[skills]` reads it, and `import!` reads `rename`, so it need not be imported;
+/// anywhere else it is a mistake.
 #[proc_macro_attribute]
 pub fn skill(_: TokenStream, item: TokenStream) -> TokenStream {
     let item: proc_macro2::TokenStream = item.into();

@@ -498,7 +498,7 @@ impl<E: Error + 'static> Error for CallError<E> {
 ///
 /// The macros call `(&&&&&AuthorError(&error)).failure()`; method resolution takes the first of
 /// [`Payloaded`], [`Valued`], [`Chained`] and [`Shown`] that fits, and [`Unshown`] where
-/// [`crate::checks`] has refused the type.
+/// `crate::checks` has refused the type.
 pub struct AuthorError<'a, E>(pub &'a E);
 
 impl<E: fmt::Display> AuthorError<'_, E> {

@@ -109,7 +109,7 @@ pub(crate) fn abi_request<'a>(request: &Request<'a>, link: *const c_void) -> abi
 ///
 /// The macros call `(&&&CallOf::<A, R>::NEW).call(&IMPORT, values)`; method resolution prefers
 /// [`ViaEntry`], where every type has a direct form, to [`ViaBytes`], and falls back to [`Unserved`]
-/// where a type was refused by [`crate::checks`], so that the mistake is reported once.
+/// where a type was refused by `crate::checks`, so that the mistake is reported once.
 pub struct CallOf<A, R>(PhantomData<(A, R)>);
 
 impl<A, R> CallOf<A, R> {
@@ -215,7 +215,7 @@ impl<A: Modes, R> Unserved<A, R> for CallOf<A, R> {
 /// Makes the error of a call whose import states the author's error `E`.
 ///
 /// The macros call `(&ErrorOf::<E>::NEW).read(failure)`; method resolution falls back to
-/// [`Unreadable`] where `E` was refused by [`crate::checks`].
+/// [`Unreadable`] where `E` was refused by `crate::checks`.
 pub struct ErrorOf<E>(PhantomData<E>);
 
 impl<E> ErrorOf<E> {

@@ -78,7 +78,7 @@ inventory::collect!(Block);
 /// Runs `S` with encoded arguments and encodes its result.
 ///
 /// The macros call `(&EncodedOf::<S>::NEW).run(…)`; method resolution falls back to [`Uncoded`] where
-/// a type was refused by [`crate::checks`], so that the mistake is reported once.
+/// a type was refused by `crate::checks`, so that the mistake is reported once.
 pub struct EncodedOf<S>(PhantomData<S>);
 
 impl<S> EncodedOf<S> {

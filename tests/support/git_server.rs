@@ -30,6 +30,7 @@ enum Fault {
     None,
     Status(u16),
     Cut(usize),
+    Stall(usize),
     Auth,
     Hang,
 }
@@ -55,6 +56,17 @@ impl Shared {
         self.state
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Waits until the fault is another one or the server stops.
+    fn wait_for_other_than(&self, fault: Fault) {
+        let mut state = self.state();
+        while state.fault == fault && !state.stopped {
+            state = match self.changed.wait(state) {
+                Ok(state) => state,
+                Err(poisoned) => poisoned.into_inner(),
+            };
+        }
     }
 }
 
@@ -142,6 +154,11 @@ impl GitServer {
     /// where git sends its objects.
     pub fn cut_after(&self, bytes: usize) {
         self.set(Fault::Cut(bytes));
+    }
+
+    /// Sends that many bytes of the body of every answer to a POST, and then nothing more.
+    pub fn stall_after(&self, bytes: usize) {
+        self.set(Fault::Stall(bytes));
     }
 
     /// Demands credentials for every request from now on, and accepts none.
@@ -288,22 +305,22 @@ fn converse<S: Read + Write>(mut stream: BufReader<S>, shared: &Shared) -> io::R
                 )?;
             }
             Fault::Hang => {
-                let mut state = shared.state();
-                while state.fault == Fault::Hang && !state.stopped {
-                    state = match shared.changed.wait(state) {
-                        Ok(state) => state,
-                        Err(poisoned) => poisoned.into_inner(),
-                    };
-                }
+                shared.wait_for_other_than(fault);
                 return Ok(());
             }
-            Fault::None | Fault::Cut(_) => {
+            Fault::None | Fault::Cut(_) | Fault::Stall(_) => {
                 let (head, body) = backend(&shared.root, &request)?;
                 write!(out, "{head}Content-Length: {}\r\n\r\n", body.len())?;
                 match fault {
                     Fault::Cut(bytes) if request.method == "POST" => {
                         out.write_all(&body[..bytes.min(body.len())])?;
                         out.flush()?;
+                        return Ok(());
+                    }
+                    Fault::Stall(bytes) if request.method == "POST" => {
+                        out.write_all(&body[..bytes.min(body.len())])?;
+                        out.flush()?;
+                        shared.wait_for_other_than(fault);
                         return Ok(());
                     }
                     _ => out.write_all(&body)?,

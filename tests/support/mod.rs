@@ -7,6 +7,8 @@ pub mod plugins;
 
 use std::time::{Duration, Instant};
 
+use aigis_core::{Host, PluginStatus, State};
+
 /// How long anything may take before a test gives up: machines that run tests are slow and busy.
 pub const DEADLINE: Duration = Duration::from_secs(240);
 
@@ -28,4 +30,12 @@ pub fn is_alive(pid: u32) -> bool {
         .ok()
         .and_then(|stat| stat.rsplit_once(')').map(|(_, rest)| rest.to_owned()))
         .is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// Waits until a plugin has come to a state; for those that come and go by themselves.
+pub fn reaches(host: &Host, name: &str, state: State) -> PluginStatus {
+    eventually(&format!("`{name}` to be {state}"), || {
+        let found = host.status().into_iter().find(|status| status.name == name);
+        found.filter(|status| status.state == state)
+    })
 }

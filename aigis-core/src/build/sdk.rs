@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use super::error::FileFault;
 
@@ -34,8 +33,6 @@ pub(super) struct WrittenSdk {
     /// The hash of all names, versions and files.
     identity: String,
     folder: PathBuf,
-    /// Whether the files were compared, or written, by this process.
-    checked: Mutex<bool>,
 }
 
 impl WrittenSdk {
@@ -60,7 +57,6 @@ impl WrittenSdk {
             sdk,
             identity,
             folder,
-            checked: Mutex::new(false),
         }
     }
 
@@ -80,17 +76,14 @@ impl WrittenSdk {
         self.sdk.crates.iter().map(|part| part.name)
     }
 
-    /// Returns the folder that holds one folder per crate, after it was written if need be.
+    /// Returns the folder that holds one folder per crate, after it was written if need be: also
+    /// while a core runs, somebody may clean the target folder up. Takes a turn to call.
     ///
     /// It is named after its content, so that a new version of this program leaves the files
     /// alone that an older one may be building against.
     pub(super) fn write(&self) -> Result<&Path, FileFault> {
-        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*checked {
-            if !self.is_whole() {
-                self.replace()?;
-            }
-            *checked = true;
+        if !self.is_whole() {
+            self.replace()?;
         }
         Ok(&self.folder)
     }

@@ -1,7 +1,7 @@
 //! The program `aigis`: one thin file per command.
 //!
 //! Start at [`main`]. A command reads its arguments, asks the library or a running core, and writes data to standard
-//! output and everything else to standard error. Errors are printed in one place, [`CliError::report`], which also
+//! output and everything else to standard error. Errors are printed in one place, `CliError::report`, which also
 //! decides the exit code. What holds: no command but `build-and-run` starts anything, and nothing here panics because
 //! of what a user typed or because nobody reads the output.
 

@@ -269,14 +269,17 @@ impl HostBuilder {
             .build()
             .map_err(StartError::Threads)?;
         let run = home.run();
+        let target = self
+            .target
+            .or_else(|| std::env::var_os(TARGET_FOLDER).map(PathBuf::from))
+            .unwrap_or_else(|| run.join("target"));
         let folders = BuildFolders {
-            target: self
-                .target
-                .or_else(|| std::env::var_os(TARGET_FOLDER).map(PathBuf::from))
-                .unwrap_or_else(|| run.join("target")),
             artifacts: run.join("artifacts"),
             stamps: run.join("stamps"),
-            sdk: run.join("sdk"),
+            // Cargo compiles a crate anew for each place it finds it in: who shares the one shares
+            // the other.
+            sdk: target.join("aigis-sdk"),
+            target,
         };
         let inner = Arc::new(Inner {
             builder: Builder::new(folders, sdk(), Toolchain::from_environment()),

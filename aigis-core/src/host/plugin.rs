@@ -474,7 +474,8 @@ impl Inner {
 
     /// Stops what runs of a plugin. `state` is what it comes to.
     pub(crate) fn take_down(&self, plugin: &Plugin, running: &mut Running, state: State) {
-        let was_running = running.process.is_some() || running.library.is_some();
+        // In a shutdown, its process has been stopped already.
+        let was_running = !running.is_empty() || plugin.state() == State::Stopping;
         if was_running {
             plugin.enter(self, State::Stopping, None);
         }

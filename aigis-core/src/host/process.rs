@@ -355,6 +355,11 @@ impl Watch {
     /// Ends the plugin for good: its skills are withdrawn, its `cleanup` runs.
     async fn bury(&mut self, state: State, error: Option<String>) {
         self.stops.close();
+        // Whoever asked for a stop meanwhile holds what a burial needs, and waits for the answer.
+        while let Some(done) = self.stops.recv().await {
+            // The one who asked may have gone.
+            let _ = done.send(());
+        }
         let (inner, plugin) = (Arc::clone(&self.inner), Arc::clone(&self.plugin));
         let id = self.id;
         let buried = tokio::task::spawn_blocking(move || inner.bury(&plugin, id, state, error));
