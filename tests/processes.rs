@@ -12,7 +12,8 @@ use crate::support::home::TestHome;
 use crate::support::{eventually, is_alive, plugins, reaches};
 
 /// An external plugin that does nothing for as long as it may.
-const IDLE: &str = "PLUGIN_TYPE = \"external\"\nENTRYPOINT = \"{root}\"\nLAUNCH = [\"sleep\", \"100000\"]\n";
+const IDLE: &str =
+    "PLUGIN_TYPE = \"external\"\nENTRYPOINT = \"{root}\"\nLAUNCH = [\"sleep\", \"100000\"]\n";
 
 fn kill(pid: u32) {
     let status = Command::new("kill")
@@ -33,7 +34,8 @@ fn count(log: &str, message: &str) -> usize {
 
 /// Returns what the records of a log say.
 fn messages(log: &str) -> impl Iterator<Item = &str> {
-    log.lines().map(|line| line.splitn(3, " : ").nth(2).unwrap_or(line))
+    log.lines()
+        .map(|line| line.splitn(3, " : ").nth(2).unwrap_or(line))
 }
 
 /// Waits for the number that a plugin has printed behind `label`.
@@ -53,7 +55,12 @@ fn restart_counts_failures_only() {
     plugins::external(&home, "single", "", "echo ran; exit 7");
     // Its second launch does not get through the requirements.
     let requirements = "RESTART = 5\nREQUIREMENTS_COMMAND = \"test ! -e broken\"";
-    plugins::external(&home, "breaks", requirements, "echo ran; touch broken; exit 1");
+    plugins::external(
+        &home,
+        "breaks",
+        requirements,
+        "echo ran; touch broken; exit 1",
+    );
     home.config(
         "[external]\nfails = \"{sources}/fails\"\nfinishes = \"{sources}/finishes\"\n\
          crashes = \"{sources}/crashes\"\nsingle = \"{sources}/single\"\n\
@@ -63,15 +70,28 @@ fn restart_counts_failures_only() {
     let expected = [
         ("fails", State::CrashLoop, 2, 3, Some("exited with code 1")),
         ("finishes", State::Finished, 0, 1, None),
-        ("crashes", State::CrashLoop, 2, 3, Some("exited with code -11 (killed by SIGSEGV)")),
+        (
+            "crashes",
+            State::CrashLoop,
+            2,
+            3,
+            Some("exited with code -11 (killed by SIGSEGV)"),
+        ),
         ("single", State::Failed, 0, 1, Some("exited with code 7")),
         ("breaks", State::Failed, 1, 1, Some("requirements")),
     ];
     for (name, state, restarts, runs, error) in expected {
         let status = reaches(&host, name, state);
-        assert_eq!((status.restarts, status.pid), (restarts, None), "{status:?}");
+        assert_eq!(
+            (status.restarts, status.pid),
+            (restarts, None),
+            "{status:?}"
+        );
         match error {
-            Some(part) => assert!(status.error.as_ref().is_some_and(|e| e.contains(part)), "{status:?}"),
+            Some(part) => assert!(
+                status.error.as_ref().is_some_and(|e| e.contains(part)),
+                "{status:?}"
+            ),
             None => assert_eq!(status.error, None),
         }
         let log = home.plugin_log(name);
@@ -80,12 +100,19 @@ fn restart_counts_failures_only() {
         assert_eq!(attempts.count(), restarts as usize, "{log}");
         assert_eq!(count(&log, "Plugin shut down."), 1, "{log}");
         let core_log = home.core_log();
-        assert_eq!(count(&core_log, &format!("{name} has terminated.")), 1, "{core_log}");
+        assert_eq!(
+            count(&core_log, &format!("{name} has terminated.")),
+            1,
+            "{core_log}"
+        );
     }
     // The requirements are seen to at each launch, the source is fetched once.
     assert_eq!(home.read("ext/fails/met"), "met\n".repeat(3));
     assert_eq!(home.plugin_log("fails").matches("source: ").count(), 1);
-    assert!(home.plugin_log("crashes").contains("Process exited with code -11 (killed by SIGSEGV)"));
+    assert!(
+        home.plugin_log("crashes")
+            .contains("Process exited with code -11 (killed by SIGSEGV)")
+    );
     host.shutdown();
     assert_eq!(reaches(&host, "fails", State::CrashLoop).restarts, 2);
 }
@@ -143,10 +170,18 @@ fn a_plugin_finds_what_is_documented() {
         assert_eq!(count(&log, &expected), 1, "`{expected}` in\n{log}");
     }
     assert!(log.contains(" : STDERR : nor here\n"), "{log}");
-    let descriptors: Vec<&str> = messages(&log).filter(|m| m.starts_with("descriptor ")).collect();
-    assert_eq!(descriptors, ["descriptor 0", "descriptor 1", "descriptor 2"]);
+    let descriptors: Vec<&str> = messages(&log)
+        .filter(|m| m.starts_with("descriptor "))
+        .collect();
+    assert_eq!(
+        descriptors,
+        ["descriptor 0", "descriptor 1", "descriptor 2"]
+    );
     let group = messages(&log).find_map(|m| m.strip_prefix("group ")?.split_once(' '));
-    assert!(group.is_some_and(|(group, pid)| group == pid), "leads its group:\n{log}");
+    assert!(
+        group.is_some_and(|(group, pid)| group == pid),
+        "leads its group:\n{log}"
+    );
 
     let settings: serde_json::Value =
         serde_json::from_str(&home.read("data/probe/settings.json")).expect("is JSON");
@@ -155,7 +190,10 @@ fn a_plugin_finds_what_is_documented() {
     // The core ignores SIGPIPE, as every Rust program does, and holds back others.
     let status = home.read("data/probe/status");
     for set in ["SigBlk", "SigIgn"] {
-        let line = status.lines().find(|line| line.starts_with(set)).expect("is there");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with(set))
+            .expect("is there");
         let signals = line.split_whitespace().nth(1).expect("has a value");
         assert!(signals.bytes().all(|digit| digit == b'0'), "{line}");
     }
@@ -164,7 +202,12 @@ fn a_plugin_finds_what_is_documented() {
 #[test]
 fn fast_output_is_whole_and_in_order() {
     let home = TestHome::new();
-    plugins::external(&home, "fast", "", "seq -f 'line %g' 2000; seq -f 'error %g' 500 >&2");
+    plugins::external(
+        &home,
+        "fast",
+        "",
+        "seq -f 'line %g' 2000; seq -f 'error %g' 500 >&2",
+    );
     home.config("[external]\nfast = \"{sources}/fast\"\n");
     let host = home.host();
     reaches(&host, "fast", State::Finished);
@@ -188,7 +231,8 @@ fn a_stop_is_polite_then_thorough() {
     let slow = format!("trap 'sleep 1; echo done; exit 0' TERM; echo up $$; {wait}");
     plugins::external(&home, "slow", "", &slow);
     // Its grandchild has left its session and its group.
-    let stubborn = format!("trap '' TERM; setsid sleep 100000 & echo grandchild $!; echo up $$; {wait}");
+    let stubborn =
+        format!("trap '' TERM; setsid sleep 100000 & echo grandchild $!; echo up $$; {wait}");
     plugins::external(&home, "stubborn", "RESTART = 3", &stubborn);
     home.config(
         "[external]\npolite = \"{sources}/polite\"\nslow = \"{sources}/slow\"\n\
@@ -204,7 +248,10 @@ fn a_stop_is_polite_then_thorough() {
     core.signal("TERM");
     core.wait().exited(0);
     let took = begun.elapsed();
-    assert!(took >= Duration::from_secs(5), "the grace is 5 s, this took {took:?}");
+    assert!(
+        took >= Duration::from_secs(5),
+        "the grace is 5 s, this took {took:?}"
+    );
     let alive: Vec<u32> = pids.into_iter().filter(|pid| is_alive(*pid)).collect();
     assert!(alive.is_empty(), "left behind: {alive:?}");
 
@@ -273,13 +320,21 @@ fn an_internal_plugin_is_ready_with_its_session() {
     });
     kill(of(&host, "served").pid.expect("has a process"));
     let last = reaches(&host, "served", State::CrashLoop);
-    assert!(last.error.is_some_and(|error| error.contains("all 1 restarts are used up")));
+    assert!(
+        last.error
+            .is_some_and(|error| error.contains("all 1 restarts are used up"))
+    );
 }
 
 #[test]
 fn plugins_are_stopped_started_and_reloaded() {
     let home = TestHome::new();
-    plugins::external(&home, "idle", "RESTART = 1", "echo up $$; exec sleep 100000");
+    plugins::external(
+        &home,
+        "idle",
+        "RESTART = 1",
+        "echo up $$; exec sleep 100000",
+    );
     plugins::external(&home, "bad", "RESTART = 100", "echo ran; exit 1");
     home.config("[external]\nidle = \"{sources}/idle\"\nbad = \"{sources}/bad\"\n");
     let host = home.host();
@@ -288,11 +343,17 @@ fn plugins_are_stopped_started_and_reloaded() {
     let reloaded = host.reload("idle", false).expect("reloads");
     assert_eq!(reloaded.name, "idle");
     pids.push(reaches(&host, "idle", State::Ready).pid.expect("runs"));
-    assert!(!is_alive(pids[0]), "the old process is gone when the new one runs");
+    assert!(
+        !is_alive(pids[0]),
+        "the old process is gone when the new one runs"
+    );
     let stopped = host.stop("idle").expect("stops");
     assert_eq!((stopped.state, stopped.pid), (State::Stopped, None));
     assert!(!is_alive(pids[1]));
-    assert_eq!(host.stop("idle").expect("is stopped already").state, State::Stopped);
+    assert_eq!(
+        host.stop("idle").expect("is stopped already").state,
+        State::Stopped
+    );
     host.start_plugin("idle").expect("starts");
     let started = reaches(&host, "idle", State::Ready);
     pids.push(started.pid.expect("runs"));
@@ -304,10 +365,15 @@ fn plugins_are_stopped_started_and_reloaded() {
     let refused = host.start_plugin("idle").expect_err("runs already");
     assert_eq!(refused.to_string(), "plugin `idle` is ready already");
     let unknown = host.stop("idel").expect_err("there is none");
-    assert!(unknown.to_string().contains("did you mean `idle`"), "{unknown}");
+    assert!(
+        unknown.to_string().contains("did you mean `idle`"),
+        "{unknown}"
+    );
 
     // In the third wait: long enough to be caught in it.
-    eventually("a few attempts", || (of(&host, "bad").restarts >= 2).then_some(()));
+    eventually("a few attempts", || {
+        (of(&host, "bad").restarts >= 2).then_some(())
+    });
     reaches(&host, "bad", State::Backoff);
     assert_eq!(host.stop("bad").expect("stops").state, State::Stopped);
     let runs = count(&home.plugin_log("bad"), "ran");
@@ -329,14 +395,45 @@ fn a_stop_ends_a_restart_that_is_under_way() {
     // Before its second launch it would wait for long.
     let requirements = "RESTART = 1\nREQUIREMENTS_COMMAND = \
          \"echo looking; if test -e ran; then sleep 100000; fi\"";
-    plugins::external(&home, "stuck", requirements, "touch ran; exit 1");
-    home.config("[external]\nstuck = \"{sources}/stuck\"\n");
+    for name in ["first", "second"] {
+        plugins::external(&home, name, requirements, "touch ran; exit 1");
+    }
+    home.config("[external]\nfirst = \"{sources}/first\"\nsecond = \"{sources}/second\"\n");
     let host = home.host();
-    eventually("the second look", || {
-        (count(&home.plugin_log("stuck"), "looking") == 2).then_some(())
-    });
+    for name in ["first", "second"] {
+        eventually("the second look", || {
+            (count(&home.plugin_log(name), "looking") == 2).then_some(())
+        });
+    }
+    assert_eq!(host.stop("first").expect("stops").state, State::Stopped);
+    assert_eq!(of(&host, "second").state, State::Starting);
     host.shutdown();
-    assert_eq!(of(&host, "stuck").state, State::Stopped);
+    assert_eq!(of(&host, "second").state, State::Stopped);
+}
+
+#[test]
+fn a_plugin_on_its_way_is_left_alone() {
+    let home = TestHome::new();
+    let requirements = "REQUIREMENTS_COMMAND = \"while ! test -e go; do sleep 0.05; done\"";
+    plugins::external(&home, "waits", requirements, "exec sleep 100000");
+    home.config("[external]\nwaits = \"{sources}/waits\"\n");
+    let host = home.builder().start().expect("starts");
+    home.wait_for_log("waits", "requirements: ");
+    let refusals = [
+        host.stop("waits"),
+        host.reload("waits", true),
+        host.start_plugin("waits"),
+    ];
+    for refusal in refusals {
+        let error = refusal
+            .expect_err("it would come up all the same")
+            .to_string();
+        assert!(error.starts_with("plugin `waits` is fetching"), "{error}");
+    }
+    home.write("ext/waits/go", "");
+    reaches(&host, "waits", State::Ready);
+    assert_eq!(of(&host, "waits").generation, 1);
+    assert_eq!(host.stop("waits").expect("stops").state, State::Stopped);
 }
 
 #[test]
@@ -355,7 +452,8 @@ fn what_a_plugin_leaves_behind_is_ended() {
 #[test]
 fn no_plugin_outlives_its_core() {
     let home = TestHome::new();
-    let script = "setsid sleep 100000 & echo grandchild $!; sleep 100000 & echo child $!; echo up $$; wait";
+    let script =
+        "setsid sleep 100000 & echo grandchild $!; sleep 100000 & echo child $!; echo up $$; wait";
     plugins::external(&home, "one", "", script);
     plugins::external(&home, "two", "RESTART = 3", script);
     home.config("[external]\none = \"{sources}/one\"\ntwo = \"{sources}/two\"\n");
@@ -389,7 +487,9 @@ fn processor_time(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the core is there");
     let (_, fields) = stat.rsplit_once(')').expect("has a name");
     let ticks = fields.split_whitespace().skip(11).take(2);
-    let ticks: u64 = ticks.map(|field| field.parse::<u64>().expect("is a number")).sum();
+    let ticks: u64 = ticks
+        .map(|field| field.parse::<u64>().expect("is a number"))
+        .sum();
     // Linux counts them in hundredths of a second, on every machine.
     Duration::from_millis(ticks * 10)
 }
@@ -421,13 +521,20 @@ fn idle_plugins_cost_nothing() {
     assert!(threads(pid) <= at_rest);
 
     for round in 0..10 {
-        let one = || statuses().into_iter().find(|status| status.name == "idle7").expect("is there");
+        let one = || {
+            statuses()
+                .into_iter()
+                .find(|status| status.name == "idle7")
+                .expect("is there")
+        };
         kill(one().pid.expect("runs"));
         eventually("the restart", || {
             let now = one();
             (now.state == State::Ready && now.restarts == round + 1).then_some(())
         });
-        let reloaded: PluginStatus = session.call("aigis.reload", ("idle7", false)).expect("reloads");
+        let reloaded: PluginStatus = session
+            .call("aigis.reload", ("idle7", false))
+            .expect("reloads");
         assert_eq!(reloaded.restarts, round + 1);
     }
     eventually("the threads of 20 launches to end", || {

@@ -66,9 +66,8 @@ fn of_function(exposed: &Exposed<'_>, function: &Function, state: Option<&Type>)
     let mut places = Vec::new();
     let mut passed = Vec::new();
     let mut given = Vec::new();
-    let mut setup = TokenStream::new();
-    if function.receiver != Receiver::None {
-        setup.extend(quote!(let state = __aigis::instance(&INSTANCE)?;));
+    let with_state = function.receiver != Receiver::None;
+    if with_state {
         passed.push(quote!(state));
     }
     for parameter in &function.parameters {
@@ -91,7 +90,10 @@ fn of_function(exposed: &Exposed<'_>, function: &Function, state: Option<&Type>)
     let names: Vec<&str> = given.iter().map(|(name, _)| *name).collect();
     let ok = own(&function.output.ok, state);
     let call = call(&function.ident, state, &passed);
-    let body = outcome(&function.output, &call);
+    let mut body = outcome(&function.output, &call);
+    if with_state {
+        body = quote!(__aigis::with_instance(&INSTANCE, |state| #body));
+    }
     let output = Output {
         ok: ok.clone(),
         error: function.output.error.as_ref().map(|e| own(e, state)),
@@ -111,7 +113,6 @@ fn of_function(exposed: &Exposed<'_>, function: &Function, state: Option<&Type>)
             places: &places,
             names: &names,
             ok: &ok,
-            setup: &setup,
             body: &body,
             signature: &signature,
             checks: &checks,
@@ -140,7 +141,6 @@ fn of_constant(exposed: &Exposed<'_>, ident: &Ident, ty: &Type, state: Option<&T
             places: &[],
             names: &[],
             ok: &ok,
-            setup: &TokenStream::new(),
             body: &quote!(::std::result::Result::Ok(#value)),
             signature: &signature(&[], &output, true),
             checks: &checks(std::iter::empty(), &ok),
@@ -154,7 +154,6 @@ struct Parts<'a> {
     places: &'a [Ident],
     names: &'a [&'a str],
     ok: &'a Type,
-    setup: &'a TokenStream,
     body: &'a TokenStream,
     signature: &'a TokenStream,
     checks: &'a TokenStream,
@@ -174,7 +173,6 @@ fn code(exposed: &Exposed<'_>, marker: &Ident, parts: &Parts<'_>) -> SkillCode {
         places,
         names,
         ok,
-        setup,
         body,
         signature,
         checks,
@@ -194,7 +192,6 @@ fn code(exposed: &Exposed<'_>, marker: &Ident, parts: &Parts<'_>) -> SkillCode {
             fn run(
                 (#(#places,)*): <Self::Args as __aigis::Modes>::Values<'_>,
             ) -> ::std::result::Result<Self::Output, __aigis::Failure> {
-                #setup
                 #body
             }
         }

@@ -91,7 +91,15 @@ impl Function {
             match input {
                 FnArg::Receiver(given) => match &given.kind {
                     ReceiverKind::Value => receiver = Receiver::Owned,
-                    ReceiverKind::Reference(_, _, None) => receiver = Receiver::Shared,
+                    ReceiverKind::Reference(_, Some(lifetime), None) => combine(
+                        &mut result,
+                        Error::new_spanned(
+                            lifetime,
+                            "the state is lent for the call alone: write `&self`; a thread that \
+                             needs a part of it keeps that in an `Arc`",
+                        ),
+                    ),
+                    ReceiverKind::Reference(_, None, None) => receiver = Receiver::Shared,
                     ReceiverKind::Reference(_, _, Some(mutability)) => combine(
                         &mut result,
                         Error::new(

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend;
 use crate::error::{CallError, Failure, FailureKind, timed_out};
+use crate::library;
 
 /// A call that has been started with `start::…` of an import.
 ///
@@ -67,7 +68,8 @@ impl<T, E> Shared<T, E> {
             // New callbacks may be attached while these run; they are asked for again below.
             drop(state);
             for callback in callbacks {
-                callback(&outcome);
+                // A callback that panics is in the log; the call completes all the same.
+                library::contain_callback(|| callback(&outcome));
             }
             state = self.lock();
             callbacks = std::mem::take(&mut state.callbacks);
@@ -107,7 +109,7 @@ impl<T: Send + 'static, E: Send + 'static> Call<T, E> {
             done: Condvar::new(),
         });
         let completer = Completer {
-            shared: Arc::clone(&shared),
+            shared: Some(Arc::clone(&shared)),
         };
         (Self { shared }, completer)
     }
@@ -277,14 +279,28 @@ impl<T, E> fmt::Debug for Call<T, E> {
     }
 }
 
-/// The other end of a [`Call`].
+/// The other end of a [`Call`]. Dropped without an outcome, because the code that was to make one
+/// panicked or its host went away, it completes the call with a failure: nobody waits for ever.
 pub(crate) struct Completer<T, E> {
-    shared: Arc<Shared<T, E>>,
+    shared: Option<Arc<Shared<T, E>>>,
 }
 
 impl<T, E> Completer<T, E> {
-    pub(crate) fn complete(self, outcome: Outcome<T, E>) {
-        self.shared.complete(outcome);
+    pub(crate) fn complete(mut self, outcome: Outcome<T, E>) {
+        if let Some(shared) = self.shared.take() {
+            shared.complete(outcome);
+        }
+    }
+}
+
+impl<T, E> Drop for Completer<T, E> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            let message = "the call ended without an outcome: what was to complete it panicked, \
+                           or its host has shut down";
+            let failure = Failure::new(FailureKind::Internal, message).of_skill(&shared.skill);
+            shared.complete(Err(of_host(failure)));
+        }
     }
 }
 
@@ -340,6 +356,32 @@ mod tests {
         };
         completer.complete(Err(error.clone()));
         assert_eq!(end.wait(Duration::ZERO), Err(error));
+    }
+
+    #[test]
+    fn a_completer_that_is_dropped_ends_the_wait() {
+        let (mut call, completer) = pending();
+        drop(completer);
+        assert!(matches!(
+            call.wait(Duration::from_secs(30)),
+            Err(CallError::Other(_))
+        ));
+    }
+
+    #[test]
+    fn a_panic_in_what_follows_ends_the_wait() {
+        let (call, completer) = pending();
+        call.on_done(|_| panic!("in a callback"));
+        let mut end = call.then(|_| -> Result<u32, _> { panic!("in what follows") });
+        let thread = thread::spawn(move || completer.complete(Ok(7)));
+        assert!(matches!(
+            end.wait(Duration::from_secs(30)),
+            Err(CallError::Other(_))
+        ));
+        assert!(
+            thread.join().is_err(),
+            "the panic goes on to whoever contains it"
+        );
     }
 
     #[test]

@@ -101,8 +101,8 @@ pub mod __private {
     };
     pub use crate::launch::run as launch;
     pub use crate::library::{
-        Description, SkillDescription, close_instance, contain, context, discard, instance,
-        open_instance,
+        Description, SkillDescription, close_instance, contain, context, discard, open_instance,
+        with_instance,
     };
     pub use crate::shape::{Opaque, ShapeOf, Structural};
     pub use crate::signature::{

@@ -87,3 +87,22 @@ impl Drop for Core {
         let _ = self.child.wait();
     }
 }
+
+/// Kills the core that `--detach` has left in the background of a home, if a test fails before
+/// it has ended it.
+pub struct Background<'a>(pub &'a TestHome);
+
+impl Drop for Background<'_> {
+    fn drop(&mut self) {
+        let Ok(session) = aigis_plugin_api::connect(self.0.path()) else {
+            return;
+        };
+        let pid = session.core_pid();
+        if pid != std::process::id() {
+            // Should this fail too, the test has failed anyhow.
+            let _ = std::process::Command::new("kill")
+                .args(["-s", "KILL", &pid.to_string()])
+                .status();
+        }
+    }
+}

@@ -5,9 +5,10 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use super::plugin::Prepared;
-use super::step::StepError;
+use super::step::{Step, StepError};
 use super::{Inner, lock};
 use crate::logging::Level;
 
@@ -52,6 +53,53 @@ impl Board {
     pub(super) fn close(&self) {
         lock(&self.results).closed = true;
         self.put.notify_all();
+    }
+}
+
+/// Counts the programs that prepare plugins: cargo, requirements commands. A shutdown ends them, and
+/// may not be over before they are.
+#[derive(Default)]
+pub(super) struct Preparations {
+    counted: Mutex<Counted>,
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct Counted {
+    running: usize,
+    closed: bool,
+}
+
+/// A program that may run until this is dropped.
+pub(super) struct Preparation<'a>(&'a Preparations);
+
+impl Drop for Preparation<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.counted).running -= 1;
+        self.0.ended.notify_all();
+    }
+}
+
+impl Preparations {
+    /// Asks to run a program; refused once the host closes.
+    pub(super) fn begin(&self) -> Result<Preparation<'_>, Step> {
+        let mut counted = lock(&self.counted);
+        if counted.closed {
+            return Err(Step::Closing);
+        }
+        counted.running += 1;
+        Ok(Preparation(self))
+    }
+
+    /// Lets no program begin any more and waits for those that run, at most for `limit`; returns
+    /// how many are left.
+    pub(super) fn close(&self, limit: Duration) -> usize {
+        let mut counted = lock(&self.counted);
+        counted.closed = true;
+        let waited = self
+            .ended
+            .wait_timeout_while(counted, limit, |counted| counted.running > 0);
+        waited.unwrap_or_else(PoisonError::into_inner).0.running
     }
 }
 

@@ -107,6 +107,10 @@ impl Services for Inner {
         self.logs.keeps(level)
     }
 
+    fn is_closing(&self) -> bool {
+        Self::is_closing(self)
+    }
+
     fn log(&self, plugin: &PluginName, level: Level, message: &str) {
         self.logs.plugin(plugin.as_str(), level, message);
     }

@@ -43,7 +43,7 @@ use crate::registry::{self, Registry};
 use crate::rpc::{RpcError, Server};
 
 use events::Logs;
-use plugin::Plugin;
+use plugin::{Plugin, Running};
 
 pub use calls::{STEP_FAILED, UNKNOWN_PLUGIN};
 pub use events::{Event, Observer};
@@ -57,6 +57,9 @@ const PROGRAM: &str = "AIGIS_PROGRAM";
 
 /// The variable that names cargo's target folder.
 const TARGET_FOLDER: &str = "AIGIS_TARGET_DIR";
+
+/// How long a shutdown waits for builds and requirements commands, which it has killed.
+const PREPARATIONS_END: Duration = Duration::from_secs(10);
 
 /// Makes a [`Host`].
 ///
@@ -301,6 +304,7 @@ impl HostBuilder {
             phase: Mutex::new(Phase::Open),
             changed: Condvar::new(),
             board: boot::Board::default(),
+            preparations: boot::Preparations::default(),
         });
         let boot_message = format!(
             "aigis {} starts in {}",
@@ -419,6 +423,7 @@ pub(crate) struct Inner {
     /// Notified under `phase` when a plugin's state or the phase has changed.
     changed: Condvar,
     board: boot::Board,
+    preparations: boot::Preparations,
 }
 
 /// A launched plugin that has not opened its session, or has.
@@ -432,6 +437,20 @@ enum Phase {
     Open,
     Closing,
     Closed,
+}
+
+/// Refuses what cannot be done to a plugin that is being fetched or built: it would come up all the
+/// same.
+fn refuse_on_its_way(plugin: &Plugin, running: &Running) -> Result<(), HostError> {
+    let state = plugin.state();
+    if running.is_empty() && !state.is_settled() {
+        let message = format!(
+            "plugin `{}` is {state}; wait until it is up or has failed",
+            plugin.name()
+        );
+        return Err(HostError::Refused(message));
+    }
+    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -525,6 +544,7 @@ impl Inner {
         self.refuse_when_closing()?;
         self.logs.core(Level::Info, format!("reloading {name}"));
         let mut running = plugin.lock_running();
+        refuse_on_its_way(plugin, &running)?;
         // What runs goes on until its next version is ready to take its place.
         let outcome = self
             .prepare(plugin, fresh)
@@ -552,6 +572,7 @@ impl Inner {
         let plugin = self.find(name)?;
         self.refuse_when_closing()?;
         let mut running = plugin.lock_running();
+        refuse_on_its_way(plugin, &running)?;
         if !running.is_empty() {
             self.take_down(plugin, &mut running, State::Stopped);
             self.logs.core(Level::Info, format!("stopped {name}"));
@@ -608,6 +629,12 @@ impl Inner {
                 plugin.enter(self, State::Stopping, None);
                 running.stop_process(self);
             }
+        }
+        // They have been told to end; what they leave running would outlive this process.
+        let left = self.preparations.close(PREPARATIONS_END);
+        if left > 0 {
+            let message = format!("{left} programs that prepare plugins could not be ended");
+            self.logs.core(Level::Error, message);
         }
         for plugin in self.plugins.iter().rev() {
             let mut running = plugin.lock_running();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -53,7 +54,6 @@ pub(crate) struct Running {
 /// A library whose skills are registered.
 struct Loaded {
     closed: Receiver<Closed>,
-    _secrets: Delivered,
 }
 
 /// A plugin that can be loaded or launched.
@@ -211,7 +211,8 @@ impl Inner {
         for warning in &manifest.warnings {
             self.logs.plugin(name.as_str(), Level::Warn, warning.to_string());
         }
-        self.meet_requirements(name, &manifest).map_err(failed)?;
+        self.meet_requirements(name, &manifest, &self.cancel)
+            .map_err(failed)?;
         let artifacts = self.build(plugin, &manifest).map_err(failed)?;
         Ok(Prepared {
             manifest,
@@ -224,6 +225,7 @@ impl Inner {
         &self,
         name: &PluginName,
         manifest: &Manifest,
+        cancel: &AtomicBool,
     ) -> Result<(), Step> {
         requirements::check_system(manifest).map_err(Step::Requirements)?;
         let Some(wanted) = &manifest.requirements else {
@@ -238,9 +240,10 @@ impl Inner {
             return Ok(());
         };
         let command = wanted.shell_command();
+        let _counted = self.preparations.begin()?;
         self.logs
             .plugin(name.as_str(), Level::Info, format!("requirements: {command}"));
-        requirements::run(&command, &manifest.entrypoint, &self.cancel, &mut |line| {
+        requirements::run(&command, &manifest.entrypoint, cancel, &mut |line| {
             self.logs.output(name.as_str(), line);
         })
         .map_err(Step::Requirements)
@@ -272,6 +275,8 @@ impl Inner {
             excluded: &secrets,
             cancel: &self.cancel,
         };
+        // Also to see what is fresh, the compiler is asked.
+        let _counted = self.preparations.begin()?;
         if let Some(artifacts) = self.builder.fresh(&request) {
             return Ok(Some(artifacts));
         }
@@ -389,9 +394,9 @@ impl Inner {
         }
         self.logs
             .plugin(name.as_str(), Level::Boot, "Skills acquired.");
+        opened.generation.hold(secrets.keep());
         Ok(Loaded {
             closed: opened.closed,
-            _secrets: secrets,
         })
     }
 

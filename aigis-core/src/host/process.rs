@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aigis_plugin_api::session::SessionGrant;
@@ -260,7 +260,7 @@ impl Watch {
                 self.plugin.count_restart();
                 self.plugin.enter(&self.inner, State::Starting, None);
                 match self.relaunch().await {
-                    Ok(invocation) => Some(invocation),
+                    Ok(next) => next,
                     Err(step) => {
                         self.bury_failed(step).await;
                         None
@@ -270,18 +270,31 @@ impl Watch {
         }
     }
 
-    /// Launches again: the requirements and the secrets are seen to as at the first time.
-    async fn relaunch(&mut self) -> Result<Invocation, Step> {
+    /// Launches again: the requirements and the secrets are seen to as at the first time. None if
+    /// it was stopped instead.
+    async fn relaunch(&mut self) -> Result<Option<Invocation>, Step> {
         let (inner, plugin, manifest) = (
             Arc::clone(&self.inner),
             Arc::clone(&self.plugin),
             Arc::clone(&self.manifest),
         );
-        let met = tokio::task::spawn_blocking(move || {
-            inner.meet_requirements(plugin.name(), &manifest)
+        let cancel = Arc::new(AtomicBool::new(false));
+        let cancelled = Arc::clone(&cancel);
+        let mut met = tokio::task::spawn_blocking(move || {
+            inner.meet_requirements(plugin.name(), &manifest, &cancelled)
         });
-        met.await.unwrap_or(Err(Step::Closing))?;
-        self.launch(self.plugin.next_generation()).await
+        tokio::select! {
+            met = &mut met => met.unwrap_or(Err(Step::Closing))?,
+            stop = self.stops.recv() => {
+                cancel.store(true, Ordering::Relaxed);
+                // Whether they are met is of no interest any more, only that nothing runs.
+                let _ = met.await;
+                self.end(stop);
+                return Ok(None);
+            }
+        }
+        let number = self.plugin.next_generation();
+        self.launch(number).await.map(Some)
     }
 
     async fn launch(&mut self, number: u64) -> Result<Invocation, Step> {
@@ -320,7 +333,7 @@ impl Watch {
             _token: token,
             session,
             started: Instant::now(),
-            _secrets: secrets,
+            _secrets: secrets.keep(),
         })
     }
 

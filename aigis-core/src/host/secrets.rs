@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use tempfile::{NamedTempFile, TempPath};
+
 use crate::config::Secret;
 
 /// Why a plugin's secrets cannot be delivered; none of them has been.
@@ -41,13 +43,20 @@ struct Paths<'a>(&'a [PathBuf]);
 
 impl fmt::Display for Paths<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let paths: Vec<_> = self.0.iter().map(|path| path.display().to_string()).collect();
+        let paths: Vec<_> = self
+            .0
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
         f.write_str(&paths.join(", "))
     }
 }
 
-/// The secrets of one invocation or generation; removed when it is dropped, but only those that a
-/// newer one has not replaced.
+/// The secrets of one invocation or generation.
+///
+/// When it is dropped they are removed, but only those that a newer one has not replaced. Until it
+/// is [kept](Self::keep), what it has replaced comes back instead: a version that does not get to
+/// run leaves the one before it as it was.
 #[derive(Debug, Default)]
 pub(crate) struct Delivered {
     files: Vec<DeliveredFile>,
@@ -59,6 +68,18 @@ struct DeliveredFile {
     /// Which file it is, whatever else may come to stand at its path.
     device: u64,
     inode: u64,
+    /// What stood there before, under another name.
+    replaced: Option<TempPath>,
+}
+
+impl Delivered {
+    /// Gives up what has been replaced: the version that these secrets are for runs.
+    pub(crate) fn keep(mut self) -> Self {
+        for file in &mut self.files {
+            file.replaced = None;
+        }
+        self
+    }
 }
 
 /// Returns where each secret ends up: in a folder, or in place of the file that is there.
@@ -137,23 +158,33 @@ fn copy(secret: &Secret, from: &Path, root: &Path) -> Result<DeliveredFile, Secr
         let _ = copy.as_file().set_modified(modified);
     }
     let metadata = copy.as_file().metadata().map_err(failed)?;
+    // Usually there is none. Where links cannot be made, the old file is replaced for good.
+    let replaced = tempfile::Builder::new()
+        .prefix(".aigis-secret-")
+        .make_in(folder, |path| fs::hard_link(&target, path))
+        .ok()
+        .map(NamedTempFile::into_temp_path);
     copy.persist(&target).map_err(|error| failed(error.error))?;
     Ok(DeliveredFile {
         path: target,
         device: metadata.dev(),
         inode: metadata.ino(),
+        replaced,
     })
 }
 
 impl Drop for Delivered {
     fn drop(&mut self) {
-        for file in &self.files {
+        for file in self.files.drain(..) {
             let own = fs::symlink_metadata(&file.path).is_ok_and(|metadata| {
                 metadata.dev() == file.device && metadata.ino() == file.inode
             });
+            // Failures: it is gone already, or the folder cannot be written any more.
             if own {
-                // It is gone already, or the folder cannot be written any more.
-                let _ = fs::remove_file(&file.path);
+                let _ = match file.replaced {
+                    Some(old) => old.persist(&file.path).map_err(|error| error.error),
+                    None => fs::remove_file(&file.path),
+                };
             }
         }
     }
@@ -227,7 +258,10 @@ mod tests {
         let secrets = ["there", "gone", "lost"].map(|name| fixture.secret(name, "s"));
         let error = fixture.deliver(&secrets).expect_err("two are missing");
         let message = error.to_string();
-        assert!(message.contains("gone") && message.contains("lost"), "{message}");
+        assert!(
+            message.contains("gone") && message.contains("lost"),
+            "{message}"
+        );
         assert!(!fixture.plugin().join("s").exists());
     }
 
@@ -238,7 +272,10 @@ mod tests {
         fs::create_dir(&outside).expect("a folder");
         std::os::unix::fs::symlink(&outside, fixture.plugin().join("way")).expect("a link");
         let error = fixture.deliver(&[fixture.secret("key", "way/in")]);
-        assert!(matches!(error, Err(SecretsError::Outside { .. })), "{error:?}");
+        assert!(
+            matches!(error, Err(SecretsError::Outside { .. })),
+            "{error:?}"
+        );
         assert_eq!(fs::read_dir(&outside).expect("reads").count(), 0);
     }
 
@@ -246,11 +283,28 @@ mod tests {
     fn the_old_ones_do_not_take_the_new_ones_away() {
         let fixture = Fixture::new(&[("key", "x")]);
         let secrets = [fixture.secret("key", "s")];
-        let old = fixture.deliver(&secrets).expect("is there");
-        let new = fixture.deliver(&secrets).expect("is there");
+        let old = fixture.deliver(&secrets).expect("is there").keep();
+        let new = fixture.deliver(&secrets).expect("is there").keep();
         drop(old);
         assert!(fixture.plugin().join("s/key").exists());
         drop(new);
-        assert!(!fixture.plugin().join("s/key").exists());
+        let left = fs::read_dir(fixture.plugin().join("s")).expect("reads");
+        assert_eq!(left.count(), 0);
+    }
+
+    #[test]
+    fn new_ones_that_come_to_nothing_give_the_old_ones_back() {
+        let fixture = Fixture::new(&[("key", "old")]);
+        let secrets = [fixture.secret("key", "s")];
+        let old = fixture.deliver(&secrets).expect("is there").keep();
+        fs::write(fixture.folder.path().join("store/key"), "new").expect("writes");
+        let new = fixture.deliver(&secrets).expect("is there");
+        let path = fixture.plugin().join("s/key");
+        assert_eq!(fs::read_to_string(&path).expect("reads"), "new");
+        drop(new);
+        assert_eq!(fs::read_to_string(&path).expect("reads"), "old");
+        drop(old);
+        let left = fs::read_dir(fixture.plugin().join("s")).expect("reads");
+        assert_eq!(left.count(), 0);
     }
 }

@@ -1,10 +1,13 @@
 //! One loaded version of one plugin's library.
 
+use std::any::Any;
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Weak};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use aigis_plugin_api::__private::{Description, Failure, FailureKind, Grant};
 use aigis_plugin_api::abi::{Buffer, Descriptor, HostApi, SYMBOL, Status};
@@ -16,6 +19,12 @@ use super::{Entry, LoadError, Services};
 use crate::config::PluginName;
 use crate::logging::Level;
 
+/// How long a plugin's `new` may take.
+const NEW_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often a shutdown is looked for meanwhile.
+const CLOSING_CHECK: Duration = Duration::from_millis(100);
+
 /// A loaded and open library. Whoever holds it can call its skills; when the last holder lets go,
 /// its `cleanup` runs.
 pub(crate) struct Generation {
@@ -23,6 +32,8 @@ pub(crate) struct Generation {
     number: u64,
     descriptor: &'static Descriptor,
     services: Weak<dyn Services>,
+    /// What must be there for as long as the generation, such as its secrets.
+    held: OnceLock<Box<dyn Any + Send + Sync>>,
     /// Told when `cleanup` has run.
     closed: Option<Sender<Closed>>,
 }
@@ -56,6 +67,12 @@ impl Generation {
         read(status, out)
     }
 
+    /// Keeps `what` until the generation's `cleanup` has run. Once.
+    pub(crate) fn hold(&self, what: impl Any + Send + Sync) {
+        let held = self.held.set(Box::new(what));
+        debug_assert!(held.is_ok(), "a generation holds one thing");
+    }
+
     pub(super) fn entry(&self, index: u32) -> Entry {
         Entry((self.descriptor.direct)(index))
     }
@@ -76,6 +93,7 @@ impl Drop for Generation {
         let descriptor = self.descriptor;
         let (plugin, number) = (self.plugin.clone(), self.number);
         let services = Weak::clone(&self.services);
+        let held = self.held.take();
         // Whoever happened to let go last, a caller among them, must not wait for a `cleanup`.
         let spawned = thread::Builder::new()
             .name(format!("close-{plugin}-{number}"))
@@ -86,6 +104,7 @@ impl Drop for Generation {
                 if let Some(services) = services.upgrade() {
                     report(&*services, &plugin, number, &outcome);
                 }
+                drop(held);
                 // Nobody listens when the plugin was replaced and its end is only logged.
                 let _ = closed.send(Closed);
             });
@@ -157,9 +176,7 @@ pub(crate) fn open(
         Arc::downgrade(services),
     )));
     let api: &'static HostApi = Box::leak(Box::new(host_api::of(context)));
-    let mut error = Buffer::default();
-    let status = (descriptor.open)(api, grant.as_slice().into(), &mut error);
-    read(status, error).map_err(LoadError::Open)?;
+    construct(descriptor, api, grant, plugin, &**services)?;
 
     let (closed, hears) = mpsc::channel();
     let generation = Arc::new(Generation {
@@ -167,6 +184,7 @@ pub(crate) fn open(
         number,
         descriptor,
         services: Arc::downgrade(services),
+        held: OnceLock::new(),
         closed: Some(closed),
     });
     context.belongs_to(&generation);
@@ -175,6 +193,50 @@ pub(crate) fn open(
         description,
         closed: hears,
     })
+}
+
+thread_local! {
+    /// Whether this thread runs a plugin's constructors.
+    static CONSTRUCTING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Tells whether this call comes from a plugin's `new`.
+pub(crate) fn is_constructing() -> bool {
+    CONSTRUCTING.get()
+}
+
+/// Runs the constructors, on a thread of their own: one that never returns must not take the core
+/// with it.
+fn construct(
+    descriptor: &'static Descriptor,
+    api: &'static HostApi,
+    grant: Vec<u8>,
+    plugin: &PluginName,
+    services: &dyn Services,
+) -> Result<(), LoadError> {
+    let (sender, outcome) = mpsc::channel();
+    let spawned = thread::Builder::new()
+        .name(format!("new-{plugin}"))
+        .spawn(move || {
+            CONSTRUCTING.set(true);
+            let mut error = Buffer::default();
+            let status = (descriptor.open)(api, grant.as_slice().into(), &mut error);
+            // Nobody listens any more when it took too long.
+            let _ = sender.send(read(status, error).map(|_| ()));
+        });
+    spawned.map_err(LoadError::Thread)?;
+    let begun = Instant::now();
+    loop {
+        match outcome.recv_timeout(CLOSING_CHECK) {
+            Ok(outcome) => return outcome.map_err(LoadError::Open),
+            Err(RecvTimeoutError::Disconnected) => return Err(LoadError::Stuck(begun.elapsed())),
+            Err(RecvTimeoutError::Timeout) => {
+                if begun.elapsed() > NEW_DEADLINE || services.is_closing() {
+                    return Err(LoadError::Stuck(begun.elapsed()));
+                }
+            }
+        }
+    }
 }
 
 fn copy(

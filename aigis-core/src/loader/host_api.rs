@@ -57,6 +57,21 @@ impl Started {
     }
 }
 
+/// A started call on its way; dropped by a host that is closing before it ran, it still completes.
+struct Job {
+    started: Arc<Started>,
+    number: u64,
+    /// The callback is code of the caller's generation, which therefore stays open.
+    _caller: Option<Arc<Generation>>,
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let gone = Failure::new(FailureKind::CoreGone, "the core has shut down before the call ran");
+        self.started.complete(self.number, &Err(gone));
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -239,13 +254,16 @@ unsafe extern "C" fn start(
     let arguments = request.arguments.as_slice().to_vec();
     let failed = guard(Some, || match context.services() {
         Ok(services) => {
-            // The callback is code of the caller's generation, which therefore stays open.
             let caller = context.generation.get().and_then(Weak::upgrade);
-            let (in_job, started) = (Arc::clone(&services), Arc::clone(started));
+            let job = Job {
+                started: Arc::clone(started),
+                number,
+                _caller: caller,
+            };
+            let in_job = Arc::clone(&services);
             services.run(Box::new(move || {
                 let outcome = guard(Err, || in_job.call(&name, link, &arguments));
-                started.complete(number, &outcome);
-                drop(caller);
+                job.started.complete(job.number, &outcome);
             }));
             None
         }

@@ -20,7 +20,7 @@ use crate::config::PluginName;
 use crate::logging::Level;
 use crate::registry::{Offer, Slot};
 
-pub(crate) use generation::{Closed, Generation, Opened, open};
+pub(crate) use generation::{Closed, Generation, Opened, is_constructing, open};
 pub(crate) use link::Link;
 pub(crate) use probe::{PROBE_ARGUMENT, probe, probe_main};
 
@@ -83,6 +83,9 @@ pub(crate) trait Services: Send + Sync + 'static {
     /// Tells whether events of this level are kept.
     fn keeps(&self, level: Level) -> bool;
 
+    /// Tells whether the host is shutting down.
+    fn is_closing(&self) -> bool;
+
     /// Writes into a plugin's log.
     fn log(&self, plugin: &PluginName, level: Level, message: &str);
 }
@@ -114,6 +117,12 @@ pub enum LoadError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// No thread can be started for the plugin's constructor.
+    #[error("no thread can be started for its `new`")]
+    Thread(#[source] std::io::Error),
+    /// The plugin's constructor does not come back.
+    #[error("its `new` has not returned within {0:?}; its code stays loaded, but is not used")]
+    Stuck(Duration),
     /// The plugin's constructor failed or panicked.
     #[error("{0}")]
     Open(Failure),

@@ -199,17 +199,24 @@ pub fn open_instance<T>(instance: &Instance<T>, made: Result<T, Failure>) -> Res
     Ok(())
 }
 
-/// Returns the state of a `#[skills] impl` block; the macros call it.
+/// Lends the state of a `#[skills] impl` block to one call; the macros call it.
+///
+/// The borrow ends with the call, whatever the method asks for: the state is dropped when the last
+/// call has left.
 ///
 /// # Errors
-/// Before `new` and after `cleanup` there is none.
-pub fn instance<T>(instance: &Instance<T>) -> Result<&T, Failure> {
-    instance.get().ok_or_else(|| {
+/// Before `new` and after `cleanup` there is none; else what `call` returns.
+pub fn with_instance<T, R>(
+    instance: &Instance<T>,
+    call: impl FnOnce(&T) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    let state = instance.get().ok_or_else(|| {
         Failure::new(
             FailureKind::Refused,
             "the plugin has no state now: its `new` has not finished, or its `cleanup` has run",
         )
-    })
+    })?;
+    call(state)
 }
 
 /// Takes the state out and hands it to `cleanup`; the macros call it.

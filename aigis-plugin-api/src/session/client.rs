@@ -43,14 +43,16 @@ struct Handle {
 struct Inner {
     socket: UnixStream,
     core_pid: u32,
-    writer: Mutex<UnixStream>,
+    writer: Mutex<Writer>,
     calls: Mutex<Calls>,
     next: AtomicU64,
-    expected: Mutex<HashSet<SignatureKey>>,
 }
 
-/// What was announced: a name and the id of its signature.
-type SignatureKey = (String, SignatureId);
+/// The writing half, and what has been announced through it: names and the ids of signatures.
+struct Writer {
+    stream: UnixStream,
+    announced: HashSet<(String, SignatureId)>,
+}
 
 #[derive(Default)]
 struct Calls {
@@ -117,10 +119,12 @@ impl Session {
         let inner = Arc::new(Inner {
             socket,
             core_pid: welcome.core_pid,
-            writer: Mutex::new(writer),
+            writer: Mutex::new(Writer {
+                stream: writer,
+                announced: HashSet::new(),
+            }),
             calls: Mutex::default(),
             next: AtomicU64::new(1),
-            expected: Mutex::default(),
         });
         let of_reader = Arc::clone(&inner);
         thread::Builder::new()
@@ -207,7 +211,7 @@ impl Session {
 impl Drop for Handle {
     fn drop(&mut self) {
         if let Ok(goodbye) = frame::frame(Kind::Goodbye, 0, 0, &[]) {
-            let _ = frame::write_frame(&mut *lock(&self.inner.writer), &goodbye);
+            let _ = frame::write_frame(&mut lock(&self.inner.writer).stream, &goodbye);
         }
         // Wakes the reader, which then ends what still waits.
         let _ = self.inner.socket.shutdown(Shutdown::Both);
@@ -300,24 +304,34 @@ impl Inner {
             expects: request.expected.map(|expected| expected.id),
             arguments: request.arguments,
         };
-        let mut bytes = Vec::new();
-        if let Some(expected) = request.expected {
-            let key = (request.name.to_owned(), expected.id);
-            if lock(&self.expected).insert(key) {
-                bytes = frame::encode_frame(
-                    Kind::Expect,
-                    0,
-                    0,
-                    &Expectation {
-                        name: request.name.to_owned(),
-                        signature: expected.signature.clone(),
-                    },
-                )?;
-            }
-        }
-        bytes.extend(frame::encode_frame(Kind::Call, number, timeout_ms, &call)?);
-        let written = frame::write_frame(&mut *lock(&self.writer), &bytes);
+        let call = frame::encode_frame(Kind::Call, number, timeout_ms, &call)?;
+        // An expectation is written before any call that names it, so both are settled under the
+        // writer's lock: another thread's first call must not overtake it.
+        let mut writer = lock(&self.writer);
+        let written = self
+            .announce(&mut writer, request)
+            .and_then(|()| frame::write_frame(&mut writer.stream, &call));
         written.map_err(|error| gone(request.name, &error.to_string()))
+    }
+
+    /// Tells the core what an import expects, once a session.
+    fn announce(&self, writer: &mut Writer, request: &Request<'_>) -> io::Result<()> {
+        let Some(expected) = request.expected else {
+            return Ok(());
+        };
+        let key = (request.name.to_owned(), expected.id);
+        if writer.announced.contains(&key) {
+            return Ok(());
+        }
+        let expectation = Expectation {
+            name: request.name.to_owned(),
+            signature: expected.signature.clone(),
+        };
+        let bytes =
+            frame::encode_frame(Kind::Expect, 0, 0, &expectation).map_err(io::Error::other)?;
+        frame::write_frame(&mut writer.stream, &bytes)?;
+        writer.announced.insert(key);
+        Ok(())
     }
 
     /// Stops waiting for a call, and tells the core.
@@ -325,7 +339,7 @@ impl Inner {
         let waiting = lock(&self.calls).waiting.remove(&call)?;
         if let Ok(cancel) = frame::frame(Kind::Cancel, call, 0, &[]) {
             // When the core is gone there is nothing to cancel.
-            let _ = frame::write_frame(&mut *lock(&self.writer), &cancel);
+            let _ = frame::write_frame(&mut lock(&self.writer).stream, &cancel);
         }
         Some(waiting)
     }
