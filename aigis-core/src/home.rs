@@ -84,7 +84,13 @@ impl Home {
         for name in ["ext", "data", "log/plugins"] {
             make(&self.root.join(name))?;
         }
-        for name in ["secrets", "run", "run/shims", "run/libraries", "run/settings"] {
+        for name in [
+            "secrets",
+            "run",
+            "run/shims",
+            "run/libraries",
+            "run/settings",
+        ] {
             let folder = self.root.join(name);
             make(&folder)?;
             // What is in these is nobody else's business.

@@ -94,7 +94,11 @@ impl TestHome {
                     return Some(record);
                 }
             }
-            assert!(begun.elapsed() < DEADLINE, "no `{needle}` in:\n{}", self.read(log));
+            assert!(
+                begun.elapsed() < DEADLINE,
+                "no `{needle}` in:\n{}",
+                self.read(log)
+            );
             None
         })
     }

@@ -133,7 +133,8 @@ pub(super) fn begin(inner: &Arc<Inner>) -> io::Result<()> {
                     return;
                 };
                 // A failure is in the logs and the status; the next plugin has its turn.
-                if inner.bring_up(plugin, prepared).is_ok() {
+                let mut running = plugin.lock_running();
+                if inner.bring_up(plugin, &mut running, prepared).is_ok() {
                     let message = format!("loaded {} plugin {}", plugin.entry.kind, plugin.name());
                     inner.logs.core(Level::Info, message);
                 }

@@ -171,7 +171,9 @@ impl From<HostError> for Failure {
             ..Self::new(FailureKind::Skill, message.clone())
         };
         match error {
-            HostError::UnknownPlugin { nearest, .. } => author(UNKNOWN_PLUGIN).with_details(nearest),
+            HostError::UnknownPlugin { nearest, .. } => {
+                author(UNKNOWN_PLUGIN).with_details(nearest)
+            }
             HostError::Step(error) => Self {
                 chain: super::causes(&error),
                 ..author(STEP_FAILED)

@@ -24,36 +24,33 @@ type Body = fn(&Arc<Inner>, &[u8]) -> Result<Vec<u8>, Failure>;
 /// Makes the core's own skills, in the namespace `aigis`.
 pub(super) fn core_skills(inner: &Arc<Inner>) -> Vec<Offer<Target>> {
     let weak = Arc::downgrade(inner);
-    let skill = move |name: &str,
-                      doc: &str,
-                      parameters: &[(&str, Shape)],
-                      result: Shape,
-                      body: Body| {
-        let signature = Signature {
-            parameters: parameters
-                .iter()
-                .map(|(name, shape)| Parameter {
-                    name: (*name).to_owned(),
-                    shape: shape.clone(),
-                })
-                .collect(),
-            result,
-            error: None,
-            constant: false,
+    let skill =
+        move |name: &str, doc: &str, parameters: &[(&str, Shape)], result: Shape, body: Body| {
+            let signature = Signature {
+                parameters: parameters
+                    .iter()
+                    .map(|(name, shape)| Parameter {
+                        name: (*name).to_owned(),
+                        shape: shape.clone(),
+                    })
+                    .collect(),
+                result,
+                error: None,
+                constant: false,
+            };
+            let weak = Weak::clone(&weak);
+            let run: CoreSkill = Arc::new(move |arguments| match weak.upgrade() {
+                Some(inner) => body(&inner, arguments),
+                None => Err(Failure::new(FailureKind::CoreGone, "the core is gone")),
+            });
+            Offer {
+                name: format!("{CORE_NAMESPACE}.{name}"),
+                doc: doc.to_owned(),
+                id: signature.id(),
+                signature,
+                target: Target::Core(run),
+            }
         };
-        let weak = Weak::clone(&weak);
-        let run: CoreSkill = Arc::new(move |arguments| match weak.upgrade() {
-            Some(inner) => body(&inner, arguments),
-            None => Err(Failure::new(FailureKind::CoreGone, "the core is gone")),
-        });
-        Offer {
-            name: format!("{CORE_NAMESPACE}.{name}"),
-            doc: doc.to_owned(),
-            id: signature.id(),
-            signature,
-            target: Target::Core(run),
-        }
-    };
     let opaque = |name: &str| Shape::Opaque(name.to_owned());
     let list = |name: &str| Shape::List(Box::new(opaque(name)));
     let name = [("name", Shape::Text)];
@@ -62,9 +59,13 @@ pub(super) fn core_skills(inner: &Arc<Inner>) -> Vec<Offer<Target>> {
         ("fresh", Shape::Option(Box::new(Shape::Bool))),
     ];
     vec![
-        skill("pid", "Returns the core's process id.", &[], Shape::U32, |_, bytes| {
-            <() as Decode>::decode(&[], bytes, |()| encode(&std::process::id()))
-        }),
+        skill(
+            "pid",
+            "Returns the core's process id.",
+            &[],
+            Shape::U32,
+            |_, bytes| <() as Decode>::decode(&[], bytes, |()| encode(&std::process::id())),
+        ),
         skill(
             "status",
             "Lists the plugins and how they are.",

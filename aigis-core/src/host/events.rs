@@ -1,6 +1,7 @@
 //! The host's logs, and what it tells whoever watches it.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -55,7 +56,10 @@ pub enum Event<'a> {
     },
 }
 
-/// Watches a host. Called on whichever thread the event happens; must not block for long.
+/// Watches a host.
+///
+/// Called on whichever thread the event happens, often in the middle of an operation: it must not
+/// block for long and must not call the host back, which may be waiting for it.
 pub trait Observer: Send + Sync {
     /// Takes notice of an event.
     fn event(&self, event: &Event<'_>);
@@ -97,7 +101,8 @@ impl Logs {
 
     pub(crate) fn notify(&self, event: &Event<'_>) {
         if let Some(observer) = &self.observer {
-            observer.event(event);
+            // What an observer does wrong is no reason for a plugin not to be loaded.
+            let _ = catch_unwind(AssertUnwindSafe(|| observer.event(event)));
         }
     }
 

@@ -37,7 +37,7 @@ use tokio::sync::oneshot;
 use crate::build::{BuildFolders, Builder, Sdk, SdkCrate, Toolchain};
 use crate::config::{Config, PluginEntry, PluginName};
 use crate::home::{Home, HomeLock, LockError};
-use crate::loader::Target;
+use crate::loader::{self, Target};
 use crate::logging::{Level, LogError};
 use crate::registry::{self, Registry};
 use crate::rpc::{RpcError, Server};
@@ -239,7 +239,10 @@ impl HostBuilder {
         // Stable: the order within a kind stays.
         self.entries.sort_by_key(|entry| entry.kind);
         for (index, entry) in self.entries.iter().enumerate() {
-            if self.entries[..index].iter().any(|other| other.name == entry.name) {
+            if self.entries[..index]
+                .iter()
+                .any(|other| other.name == entry.name)
+            {
                 return Err(StartError::Duplicate(entry.name.clone()));
             }
         }
@@ -312,7 +315,9 @@ impl HostBuilder {
             inner.home.root().display()
         );
         inner.logs.core(Level::Boot, boot_message);
-        inner.registry_mut().install_core(core_skills::core_skills(&inner));
+        inner
+            .registry_mut()
+            .install_core(core_skills::core_skills(&inner));
         let service = Arc::clone(&inner) as Arc<dyn crate::rpc::Service>;
         let server = Server::bind(
             runtime.handle(),
@@ -528,9 +533,15 @@ impl Inner {
         })
     }
 
-    fn refuse_when_closing(&self) -> Result<(), HostError> {
+    /// Refuses what cannot be done now, whichever plugin it is for.
+    fn refuse_now(&self) -> Result<(), HostError> {
         if self.is_closing() {
             return Err(HostError::Refused("the core is shutting down".to_owned()));
+        }
+        if loader::is_constructing() {
+            // It could wait for the very plugin that waits for it.
+            let message = "a plugin's `new` cannot reload, stop or start plugins; a skill can";
+            return Err(HostError::Refused(message.to_owned()));
         }
         Ok(())
     }
@@ -541,7 +552,7 @@ impl Inner {
         fresh: bool,
     ) -> Result<PluginStatus, HostError> {
         let plugin = self.find(name)?;
-        self.refuse_when_closing()?;
+        self.refuse_now()?;
         self.logs.core(Level::Info, format!("reloading {name}"));
         let mut running = plugin.lock_running();
         refuse_on_its_way(plugin, &running)?;
@@ -570,7 +581,7 @@ impl Inner {
 
     pub(crate) fn stop(&self, name: &str) -> Result<PluginStatus, HostError> {
         let plugin = self.find(name)?;
-        self.refuse_when_closing()?;
+        self.refuse_now()?;
         let mut running = plugin.lock_running();
         refuse_on_its_way(plugin, &running)?;
         if !running.is_empty() {
@@ -582,17 +593,16 @@ impl Inner {
 
     pub(crate) fn start_plugin(self: &Arc<Self>, name: &str) -> Result<PluginStatus, HostError> {
         let plugin = self.find(name)?;
-        self.refuse_when_closing()?;
-        {
-            let running = plugin.lock_running();
-            if !running.is_empty() || !plugin.state().is_settled() {
-                let message = format!("plugin `{name}` is {} already", plugin.state());
-                return Err(HostError::Refused(message));
-            }
-            plugin.enter(self, State::Fetching, None);
+        self.refuse_now()?;
+        let mut running = plugin.lock_running();
+        if !running.is_empty() || !plugin.state().is_settled() {
+            let message = format!("plugin `{name}` is {} already", plugin.state());
+            return Err(HostError::Refused(message));
         }
+        plugin.enter(self, State::Fetching, None);
         let prepared = self.prepare(plugin, false);
-        self.bring_up(plugin, prepared).map_err(HostError::Step)?;
+        self.bring_up(plugin, &mut running, prepared)
+            .map_err(HostError::Step)?;
         Ok(plugin.status())
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,12 +17,15 @@ use super::{Event, Inner, PluginStatus, State, requirements};
 use crate::build::{Artifacts, BuildEvent, BuildRequest, Wants};
 use crate::config::{GitReference, Launch, Manifest, PluginEntry, PluginKind, PluginName};
 use crate::home::at;
-use crate::loader::{self, Closed};
+use crate::loader::{self, Ending};
 use crate::logging::Level;
 use crate::source::{self, Action, FetchProgress, Progress};
 
-/// How long a retired generation is waited for: a call may still be inside it.
+/// How long the last call of a retired generation is waited for.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long a `cleanup` may take.
+const CLEANUP: Duration = Duration::from_secs(30);
 
 /// One plugin.
 pub(crate) struct Plugin {
@@ -48,12 +51,14 @@ struct Live {
 #[derive(Default)]
 pub(crate) struct Running {
     library: Option<Loaded>,
+    /// Libraries that were replaced; calls may still be inside them.
+    retired: Vec<Loaded>,
     process: Option<Process>,
 }
 
 /// A library whose skills are registered.
 struct Loaded {
-    closed: Receiver<Closed>,
+    ending: Receiver<Ending>,
 }
 
 /// A plugin that can be loaded or launched.
@@ -209,7 +214,8 @@ impl Inner {
         let manifest = Manifest::load(&root, &plugin.entry)
             .map_err(|diagnostics| failed(Step::Manifest(diagnostics)))?;
         for warning in &manifest.warnings {
-            self.logs.plugin(name.as_str(), Level::Warn, warning.to_string());
+            self.logs
+                .plugin(name.as_str(), Level::Warn, warning.to_string());
         }
         self.meet_requirements(name, &manifest, &self.cancel)
             .map_err(failed)?;
@@ -241,8 +247,11 @@ impl Inner {
         };
         let command = wanted.shell_command();
         let _counted = self.preparations.begin()?;
-        self.logs
-            .plugin(name.as_str(), Level::Info, format!("requirements: {command}"));
+        self.logs.plugin(
+            name.as_str(),
+            Level::Info,
+            format!("requirements: {command}"),
+        );
         requirements::run(&command, &manifest.entrypoint, cancel, &mut |line| {
             self.logs.output(name.as_str(), line);
         })
@@ -307,18 +316,19 @@ impl Inner {
         let library = prepared.artifacts.as_ref().and_then(|a| a.library.clone());
         // One for both halves of a hybrid.
         let number = plugin.next_generation();
+        let secrets = self.deliver(name, &prepared.manifest).map_err(failed)?;
         if plugin.entry.kind == PluginKind::Core {
             let Some(library) = library else {
-                return Err(failed(Step::Closing));
+                let error = std::io::Error::other("the build has made no library");
+                return Err(failed(Step::Prepare(error)));
             };
             if !plugin.state().is_settled() {
                 plugin.enter(self, State::Starting, None);
             }
-            let secrets = self.deliver(name, &prepared.manifest).map_err(failed)?;
             let loaded = self
                 .load(plugin, &library, number, secrets)
                 .map_err(failed)?;
-            running.library = Some(loaded);
+            running.replace_library(loaded);
             plugin.enter(self, State::Ready, Some(std::process::id()));
             return Ok(());
         }
@@ -329,7 +339,7 @@ impl Inner {
                 let loaded = self
                     .load(plugin, &library, number, Delivered::default())
                     .map_err(failed)?;
-                running.library = Some(loaded);
+                running.replace_library(loaded);
             }
             None => self.unload(plugin, running),
         }
@@ -338,7 +348,9 @@ impl Inner {
             process.stop(self);
         }
         plugin.enter(self, State::Starting, None);
-        match process::start(self, plugin, prepared, number) {
+        // Whom the old ones were for is gone.
+        let secrets = secrets.keep();
+        match process::start(self, plugin, prepared, number, secrets) {
             Ok(process) => {
                 running.process = Some(process);
                 Ok(())
@@ -350,7 +362,11 @@ impl Inner {
         }
     }
 
-    pub(crate) fn deliver(&self, name: &PluginName, manifest: &Manifest) -> Result<Delivered, Step> {
+    pub(crate) fn deliver(
+        &self,
+        name: &PluginName,
+        manifest: &Manifest,
+    ) -> Result<Delivered, Step> {
         let (store, root) = (self.home.secrets(name), self.home.plugin(name));
         secrets::deliver(&manifest.secrets, &store, &root).map_err(Step::Secrets)
     }
@@ -396,7 +412,7 @@ impl Inner {
             .plugin(name.as_str(), Level::Boot, "Skills acquired.");
         opened.generation.hold(secrets.keep());
         Ok(Loaded {
-            closed: opened.closed,
+            ending: opened.ending,
         })
     }
 
@@ -431,38 +447,54 @@ impl Inner {
         }
     }
 
-    /// Takes a plugin's skills away and waits for its `cleanup`.
+    /// Takes a plugin's skills away and waits for its `cleanup`, and for those of its versions that
+    /// were replaced.
     pub(crate) fn unload(&self, plugin: &Plugin, running: &mut Running) {
-        let Some(loaded) = running.library.take() else {
-            return;
-        };
-        self.registry_mut().withdraw(plugin.name());
-        // How it went is in the plugin's log.
-        if loaded.closed.recv_timeout(DRAIN).is_err() {
-            let message = format!(
-                "a call is still running in the plugin after {DRAIN:?}; its cleanup runs when it \
-                 returns"
-            );
-            self.logs
-                .plugin(plugin.name().as_str(), Level::Warn, message);
+        if let Some(loaded) = running.library.take() {
+            self.registry_mut().withdraw(plugin.name());
+            running.retired.push(loaded);
+        }
+        // How each went is in the plugin's log; here it only matters that it is over.
+        for loaded in running.retired.drain(..) {
+            let late = match loaded.ending.recv_timeout(DRAIN) {
+                Ok(Ending::Cleanup) => match loaded.ending.recv_timeout(CLEANUP) {
+                    Ok(_) | Err(RecvTimeoutError::Disconnected) => continue,
+                    Err(RecvTimeoutError::Timeout) => {
+                        format!("its cleanup has not returned within {CLEANUP:?}")
+                    }
+                },
+                Ok(Ending::Over) | Err(RecvTimeoutError::Disconnected) => continue,
+                Err(RecvTimeoutError::Timeout) => format!(
+                    "a call is still running in the plugin after {DRAIN:?}; its cleanup runs when \
+                     it returns"
+                ),
+            };
+            self.logs.plugin(plugin.name().as_str(), Level::Warn, late);
         }
     }
 
-    /// Fetches, builds and starts a plugin that does not run.
+    /// Starts a plugin that does not run.
     pub(crate) fn bring_up(
         self: &Arc<Self>,
         plugin: &Arc<Plugin>,
+        running: &mut Running,
         prepared: Result<Prepared, StepError>,
     ) -> Result<(), StepError> {
-        let mut running = plugin.lock_running();
         let outcome = if self.is_closing() {
             Err(Step::Closing.of(plugin.name()))
         } else {
-            prepared.and_then(|prepared| self.activate(plugin, &mut running, prepared))
+            prepared.and_then(|prepared| self.activate(plugin, running, prepared))
         };
-        if let Err(error) = &outcome {
-            self.report_failure(plugin, error);
-            plugin.fail(self, State::Failed, super::full_message(&error.step));
+        match &outcome {
+            Ok(()) => {}
+            // Nothing is wrong with it.
+            Err(error) if matches!(error.step, Step::Closing) => {
+                plugin.enter(self, State::Stopped, None);
+            }
+            Err(error) => {
+                self.report_failure(plugin, error);
+                plugin.fail(self, State::Failed, super::full_message(&error.step));
+            }
         }
         outcome
     }
@@ -504,6 +536,14 @@ impl Plugin {
 }
 
 impl Running {
+    /// Puts a newer version in the place of the library.
+    fn replace_library(&mut self, loaded: Loaded) {
+        self.retired.extend(self.library.replace(loaded));
+        // What is over needs no waiting for.
+        self.retired
+            .retain(|old| !old.ending.try_iter().any(|at| matches!(at, Ending::Over)));
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.library.is_none() && self.process.is_none()
     }

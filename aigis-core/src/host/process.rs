@@ -14,9 +14,7 @@ use super::step::Step;
 use super::{Inner, State};
 use crate::config::{Launch, Manifest, PluginKind};
 use crate::logging::Level;
-use crate::supervisor::{
-    Decision, Exit, Grant, LaunchSpec, RestartPolicy, StopReport, Supervised,
-};
+use crate::supervisor::{Decision, Exit, Grant, LaunchSpec, RestartPolicy, StopReport, Supervised};
 
 /// How long an internal plugin may take from its launch to its session.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
@@ -53,6 +51,7 @@ pub(crate) fn start(
     plugin: &Arc<Plugin>,
     prepared: Prepared,
     number: u64,
+    secrets: Delivered,
 ) -> Result<Process, Step> {
     let Some(launch) = command(plugin, &prepared) else {
         return Err(Step::Prepare(std::io::Error::other(
@@ -72,7 +71,7 @@ pub(crate) fn start(
         launch,
         stops,
     };
-    inner.runtime.spawn(watch.run(number, first));
+    inner.runtime.spawn(watch.run(number, secrets, first));
     match inner.wait_on(launched) {
         Ok(outcome) => outcome.map(|()| Process { id, stop }),
         Err(_) => Err(Step::Closing),
@@ -154,8 +153,13 @@ enum Happened {
 }
 
 impl Watch {
-    async fn run(mut self, number: u64, first: oneshot::Sender<Result<(), Step>>) {
-        let mut invocation = match self.launch(number).await {
+    async fn run(
+        mut self,
+        number: u64,
+        secrets: Delivered,
+        first: oneshot::Sender<Result<(), Step>>,
+    ) {
+        let mut invocation = match self.launch(number, Some(secrets)).await {
             Ok(invocation) => {
                 // Whoever waits may have been told to go.
                 let _ = first.send(Ok(()));
@@ -178,10 +182,9 @@ impl Watch {
                     return;
                 }
                 Happened::NotReady => {
-                    invocation
-                        .supervised
-                        .stop(LaunchSpec::DEFAULT_GRACE)
-                        .await;
+                    let grace = LaunchSpec::DEFAULT_GRACE;
+                    let report = invocation.supervised.stop(grace).await;
+                    self.report_stop(&report);
                     drop(invocation);
                     let step = Step::NotReady {
                         after: READY_DEADLINE,
@@ -233,7 +236,8 @@ impl Watch {
                 None
             }
             Decision::Failed => {
-                self.bury(State::Failed, Some(format!("Process {exit}"))).await;
+                self.bury(State::Failed, Some(format!("Process {exit}")))
+                    .await;
                 None
             }
             Decision::CrashLoop => {
@@ -294,10 +298,15 @@ impl Watch {
             }
         }
         let number = self.plugin.next_generation();
-        self.launch(number).await.map(Some)
+        self.launch(number, None).await.map(Some)
     }
 
-    async fn launch(&mut self, number: u64) -> Result<Invocation, Step> {
+    /// Launches the plugin; its secrets are delivered unless they are there already.
+    async fn launch(
+        &mut self,
+        number: u64,
+        secrets: Option<Delivered>,
+    ) -> Result<Invocation, Step> {
         let (inner, plugin, manifest) = (
             Arc::clone(&self.inner),
             Arc::clone(&self.plugin),
@@ -305,7 +314,10 @@ impl Watch {
         );
         let line = self.launch.clone();
         let made = tokio::task::spawn_blocking(move || {
-            let secrets = inner.deliver(plugin.name(), &manifest)?;
+            let secrets = match secrets {
+                Some(delivered) => delivered,
+                None => inner.deliver(plugin.name(), &manifest)?,
+            };
             let (spec, session) = spec(&inner, &plugin, number, &manifest, &line)?;
             Ok((secrets, spec, session))
         });
@@ -391,11 +403,7 @@ fn spec(
 ) -> Result<(LaunchSpec, Option<SessionGrant>), Step> {
     let name = plugin.name();
     let grant = inner.grant(plugin, number)?;
-    let record = inner
-        .home
-        .run()
-        .join("shims")
-        .join(format!("{name}.json"));
+    let record = inner.home.run().join("shims").join(format!("{name}.json"));
     let mut spec = LaunchSpec::new(
         name.clone(),
         &line.program,
@@ -432,6 +440,10 @@ fn new_token() -> String {
     let mut bytes = [0_u8; 32];
     // Without randomness the token would be a constant, so this may not fail quietly.
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    assert_eq!(filled, Ok(bytes.len()), "the system gives 32 random bytes at once");
+    assert_eq!(
+        filled,
+        Ok(bytes.len()),
+        "the system gives 32 random bytes at once"
+    );
     blake3::hash(&bytes).to_hex().to_string()
 }

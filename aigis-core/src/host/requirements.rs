@@ -33,7 +33,9 @@ pub enum RequirementsError {
         source: io::Error,
     },
     /// The command failed.
-    #[error("Requirement install exited with error code {code} (`{command}`); its last lines:{last}")]
+    #[error(
+        "Requirement install exited with error code {code} (`{command}`); its last lines:{last}"
+    )]
     Failed {
         /// The command.
         command: String,
@@ -108,8 +110,14 @@ pub(crate) fn run(
         .map_err(start)?;
     let (sender, lines) = mpsc::channel();
     for stream in [
-        child.stdout.take().map(|s| Box::new(s) as Box<dyn Read + Send>),
-        child.stderr.take().map(|s| Box::new(s) as Box<dyn Read + Send>),
+        child
+            .stdout
+            .take()
+            .map(|s| Box::new(s) as Box<dyn Read + Send>),
+        child
+            .stderr
+            .take()
+            .map(|s| Box::new(s) as Box<dyn Read + Send>),
     ] {
         let sender = sender.clone();
         thread::spawn(move || read_lines(stream, &sender));
@@ -162,7 +170,9 @@ pub(crate) fn run(
     Err(RequirementsError::Failed {
         command: command.to_owned(),
         code: status.code().unwrap_or_else(|| -signal.unwrap_or(0)),
-        last: last.iter().fold(String::new(), |all, line| all + "\n  " + line),
+        last: last
+            .iter()
+            .fold(String::new(), |all, line| all + "\n  " + line),
     })
 }
 
@@ -212,7 +222,10 @@ mod tests {
         let (outcome, _) = shell("for i in $(seq 50); do echo line $i; done; exit 3");
         let message = outcome.expect_err("fails").to_string();
         assert!(message.contains("error code 3"), "{message}");
-        assert!(message.contains("line 50") && !message.contains("line 30\n"), "{message}");
+        assert!(
+            message.contains("line 50") && !message.contains("line 30\n"),
+            "{message}"
+        );
     }
 
     #[test]

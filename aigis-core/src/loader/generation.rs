@@ -34,20 +34,25 @@ pub(crate) struct Generation {
     services: Weak<dyn Services>,
     /// What must be there for as long as the generation, such as its secrets.
     held: OnceLock<Box<dyn Any + Send + Sync>>,
-    /// Told when `cleanup` has run.
-    closed: Option<Sender<Closed>>,
+    /// Told how the end goes on.
+    ending: Option<Sender<Ending>>,
 }
 
-/// A generation has ended; how its `cleanup` went is in the plugin's log.
+/// How far the end of a generation is; how its `cleanup` went is in the plugin's log.
 #[derive(Debug)]
-pub(crate) struct Closed;
+pub(crate) enum Ending {
+    /// The last call has left; `cleanup` runs.
+    Cleanup,
+    /// `cleanup` has run.
+    Over,
+}
 
 /// A generation that has just been opened.
 pub(crate) struct Opened {
     pub(crate) generation: Arc<Generation>,
     pub(crate) description: Description,
     /// Hears of the generation's end.
-    pub(crate) closed: Receiver<Closed>,
+    pub(crate) ending: Receiver<Ending>,
 }
 
 impl Generation {
@@ -87,7 +92,7 @@ fn read(status: Status, out: Buffer) -> Result<Vec<u8>, Failure> {
 
 impl Drop for Generation {
     fn drop(&mut self) {
-        let Some(closed) = self.closed.take() else {
+        let Some(ending) = self.ending.take() else {
             return;
         };
         let descriptor = self.descriptor;
@@ -98,6 +103,8 @@ impl Drop for Generation {
         let spawned = thread::Builder::new()
             .name(format!("close-{plugin}-{number}"))
             .spawn(move || {
+                // Nobody listens any more when the host has given up waiting.
+                let _ = ending.send(Ending::Cleanup);
                 let mut error = Buffer::default();
                 let status = (descriptor.close)(&mut error);
                 let outcome = read(status, error).map(|_| ());
@@ -105,8 +112,7 @@ impl Drop for Generation {
                     report(&*services, &plugin, number, &outcome);
                 }
                 drop(held);
-                // Nobody listens when the plugin was replaced and its end is only logged.
-                let _ = closed.send(Closed);
+                let _ = ending.send(Ending::Over);
             });
         if let (Err(error), Some(services)) = (spawned, self.services.upgrade()) {
             let message = format!("cleanup skipped, no thread can be started for it: {error}");
@@ -164,13 +170,11 @@ pub(crate) fn open(
     let mut description = Buffer::default();
     let status = (descriptor.describe)(&mut description);
     let description = read(status, description).map_err(LoadError::Open)?;
-    let description: Description = codec::from_slice(&description).map_err(|error| {
-        unfit(format!("the library's description cannot be read: {error}"))
-    })?;
+    let description: Description = codec::from_slice(&description)
+        .map_err(|error| unfit(format!("the library's description cannot be read: {error}")))?;
 
-    let grant = codec::to_vec(grant).map_err(|error| {
-        LoadError::Open(Failure::new(FailureKind::Internal, error.to_string()))
-    })?;
+    let grant = codec::to_vec(grant)
+        .map_err(|error| LoadError::Open(Failure::new(FailureKind::Internal, error.to_string())))?;
     let context: &'static HostContext = Box::leak(Box::new(HostContext::new(
         plugin.clone(),
         Arc::downgrade(services),
@@ -178,20 +182,20 @@ pub(crate) fn open(
     let api: &'static HostApi = Box::leak(Box::new(host_api::of(context)));
     construct(descriptor, api, grant, plugin, &**services)?;
 
-    let (closed, hears) = mpsc::channel();
+    let (ending, hears) = mpsc::channel();
     let generation = Arc::new(Generation {
         plugin: plugin.clone(),
         number,
         descriptor,
         services: Arc::downgrade(services),
         held: OnceLock::new(),
-        closed: Some(closed),
+        ending: Some(ending),
     });
     context.belongs_to(&generation);
     Ok(Opened {
         generation,
         description,
-        closed: hears,
+        ending: hears,
     })
 }
 

@@ -67,7 +67,10 @@ struct Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        let gone = Failure::new(FailureKind::CoreGone, "the core has shut down before the call ran");
+        let gone = Failure::new(
+            FailureKind::CoreGone,
+            "the core has shut down before the call ran",
+        );
         self.started.complete(self.number, &Err(gone));
     }
 }
@@ -238,11 +241,7 @@ unsafe extern "C" fn call(
     answer(out, outcome)
 }
 
-unsafe extern "C" fn start(
-    context: *const c_void,
-    request: Request<'_>,
-    done: Completion,
-) -> u64 {
+unsafe extern "C" fn start(context: *const c_void, request: Request<'_>, done: Completion) -> u64 {
     // SAFETY: the library passes the context of its table.
     let context = unsafe { context_of(context) };
     // SAFETY: a request's link is null or came from `link`; links live as long as the context.

@@ -20,7 +20,7 @@ use crate::config::PluginName;
 use crate::logging::Level;
 use crate::registry::{Offer, Slot};
 
-pub(crate) use generation::{Closed, Generation, Opened, is_constructing, open};
+pub(crate) use generation::{Ending, Generation, Opened, is_constructing, open};
 pub(crate) use link::Link;
 pub(crate) use probe::{PROBE_ARGUMENT, probe, probe_main};
 

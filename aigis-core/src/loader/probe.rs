@@ -12,6 +12,7 @@ use aigis_plugin_api::abi::{
     self, ABI_MAJOR, ABI_MINOR, Buffer, Descriptor, Header, MAGIC, SYMBOL, Status,
 };
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::LoadError;
 
@@ -43,6 +44,13 @@ pub(crate) async fn probe(
     let status = match tokio::time::timeout(deadline, child.wait()).await {
         Ok(status) => status.map_err(LoadError::Probe)?,
         Err(_) => {
+            // What its constructors have started goes with it.
+            let group = child
+                .id()
+                .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+            if let Some(group) = group {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
             return Err(LoadError::Crashed {
                 what: format!("did not come back within {deadline:?}"),
             });
@@ -117,13 +125,15 @@ fn check(library: &Path) -> Result<(), String> {
     if status != Status::Ok {
         return Err(Failure::decode(out.as_slice()).to_string());
     }
-    let description = aigis_plugin_api::codec::from_slice::<
-        aigis_plugin_api::__private::Description,
-    >(out.as_slice())
-    .map_err(|error| format!("the library's description cannot be read: {error}"))?;
+    let description =
+        aigis_plugin_api::codec::from_slice::<aigis_plugin_api::__private::Description>(
+            out.as_slice(),
+        )
+        .map_err(|error| format!("the library's description cannot be read: {error}"))?;
     if description.skills.is_empty() && !description.cleanup {
         return Err(
-            "the library exposes nothing: put `#[skills]` on a module or an `impl` block".to_owned(),
+            "the library exposes nothing: put `#[skills]` on a module or an `impl` block"
+                .to_owned(),
         );
     }
     Ok(())
