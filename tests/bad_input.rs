@@ -116,7 +116,7 @@ fn a_config_of_100_megabytes_is_refused() {
 }
 
 #[test]
-fn a_config_that_is_a_folder_or_unreadable_is_refused() {
+fn a_config_that_is_a_folder_is_refused() {
     let home = TestHome::new();
     fs::create_dir(home.path().join("config/config.aigis")).expect("ours");
     assert!(refused(&home).contains("config.aigis"));

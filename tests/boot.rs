@@ -7,7 +7,7 @@ use aigis_core::State;
 
 use crate::support::core::Core;
 use crate::support::home::TestHome;
-use crate::support::{eventually, plugins};
+use crate::support::{DEADLINE, eventually, plugins};
 
 /// A program that ends well at once; it needs no crate of ours.
 fn program(home: &TestHome, name: &str) {
@@ -250,4 +250,27 @@ fn sources_are_relative_to_the_config_that_is_named() {
     home.aigis(&["shutdown"]).exited(0);
     ran.exited(0);
     assert!(status.stdout.contains("\"ready\""), "{}", status.stdout);
+}
+
+#[test]
+fn homes_that_build_in_one_folder_keep_their_plugins_apart() {
+    let homes = [1_u32, 2, 3].map(|number| {
+        let home = TestHome::new();
+        let library = format!(
+            "#[aigis_plugin_api::skills]\npub mod twin {{ pub const NUMBER: u32 = {number}; }}\n"
+        );
+        plugins::core(&home, "twin", &library);
+        home.config("[core]\ntwin = \"{sources}/twin\"\n");
+        (number, home)
+    });
+    // All at once: package, crate and file have one name in all of them.
+    let hosts = homes.each_ref().map(|(number, home)| {
+        let host = home.builder().start().expect("the home is free");
+        (number, host)
+    });
+    for (number, host) in hosts {
+        host.settled(Some(DEADLINE));
+        let found = host.call::<u32>("twin.NUMBER", ());
+        assert_eq!(found.expect("it was built"), *number);
+    }
 }

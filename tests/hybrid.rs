@@ -1,8 +1,8 @@
 //! Hybrids: a library in the core and a process beside it, in one plugin.
 
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::Arc;
 
 use aigis_core::host::{Event, Observer};
 use aigis_core::{Host, State};
@@ -34,7 +34,8 @@ fn wait_for(states: &Receiver<State>, wanted: State) {
 /// Gives the process an order and returns its pid.
 fn order(host: &Host, what: &str) -> u32 {
     let pid = host.status()[0].pid.expect("runs");
-    host.call::<()>("gadget.give", (pid, what)).expect("is served");
+    host.call::<()>("gadget.give", (pid, what))
+        .expect("is served");
     pid
 }
 

@@ -337,12 +337,13 @@ fn plugins_are_stopped_started_and_reloaded() {
     );
     plugins::external(&home, "bad", "RESTART = 100", "echo ran; exit 1");
     home.config("[external]\nidle = \"{sources}/idle\"\nbad = \"{sources}/bad\"\n");
-    let host = home.host();
+    let host = home.builder().start().expect("starts");
 
-    let mut pids = vec![of(&host, "idle").pid.expect("runs")];
+    let first = reaches(&host, "idle", State::Ready);
+    let mut pids = vec![first.pid.expect("runs")];
     let reloaded = host.reload("idle", false).expect("reloads");
-    assert_eq!(reloaded.name, "idle");
-    pids.push(reaches(&host, "idle", State::Ready).pid.expect("runs"));
+    assert_eq!(reloaded.state, State::Ready);
+    pids.push(reloaded.pid.expect("runs"));
     assert!(
         !is_alive(pids[0]),
         "the old process is gone when the new one runs"
@@ -354,8 +355,8 @@ fn plugins_are_stopped_started_and_reloaded() {
         host.stop("idle").expect("is stopped already").state,
         State::Stopped
     );
-    host.start_plugin("idle").expect("starts");
-    let started = reaches(&host, "idle", State::Ready);
+    let started = host.start_plugin("idle").expect("starts");
+    assert_eq!(started.state, State::Ready);
     pids.push(started.pid.expect("runs"));
     assert_eq!(started.restarts, 0);
     assert!(is_alive(pids[2]));
@@ -399,7 +400,7 @@ fn a_stop_ends_a_restart_that_is_under_way() {
         plugins::external(&home, name, requirements, "touch ran; exit 1");
     }
     home.config("[external]\nfirst = \"{sources}/first\"\nsecond = \"{sources}/second\"\n");
-    let host = home.host();
+    let host = home.builder().start().expect("starts");
     for name in ["first", "second"] {
         eventually("the second look", || {
             (count(&home.plugin_log(name), "looking") == 2).then_some(())

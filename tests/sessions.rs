@@ -1,11 +1,16 @@
 //! Calls over a session: what a plugin's process and a tool find, whatever happens to a call.
 
 use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use aigis_plugin_api::__private::{Failure, FailureKind};
+use aigis_plugin_api::session::frame::{self, Hello, Kind, MAGIC, PROTOCOL};
 use aigis_plugin_api::{CallError, SkillFailure, connect};
 use serde_json::{Value, json};
 
@@ -50,11 +55,7 @@ fn whatever_happens_to_a_call_the_session_lives_on() {
     is("told", json!(pid));
     assert_ne!(found["own"], json!(pid));
 
-    fails(
-        "deep",
-        "not found",
-        "no plugin offers `a.b.c.d.e.nothing`",
-    );
+    fails("deep", "not found", "no plugin offers `a.b.c.d.e.nothing`");
     let near = found["near"][1].as_str().expect("has a message");
     assert!(
         near.starts_with("no plugin offers `workshop.cutt`; did you mean `workshop.cut`"),
@@ -151,13 +152,58 @@ fn whatever_happens_to_a_call_the_session_lives_on() {
 }
 
 #[test]
+fn a_wrong_token_is_refused_and_nobody_else_may_look() {
+    let home = TestHome::new();
+    home.config("");
+    let host = home.host();
+    let socket = host.home().socket();
+    let mode = fs::metadata(&socket)
+        .expect("is there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let hello = Hello {
+        magic: MAGIC.to_owned(),
+        protocol: PROTOCOL,
+        token: Some("guessed".to_owned()),
+        client: "somebody".to_owned(),
+        pid: std::process::id(),
+    };
+    // The socket itself: a home's path may be too long for its address, a test's is not.
+    let mut stream = UnixStream::connect(&socket).expect("listens");
+    let hello = frame::encode_frame(Kind::Hello, 0, 0, &hello).expect("is small");
+    frame::write_frame(&mut stream, &hello).expect("is read");
+    let (header, body) = frame::read_frame(&mut stream)
+        .expect("answers")
+        .expect("answers");
+    assert_eq!(header.kind, Kind::Error);
+    let failure = Failure::decode(&body);
+    assert_eq!(failure.kind, FailureKind::Refused, "{failure}");
+    assert!(failure.message.contains("token"), "{failure}");
+    assert_eq!(frame::read_frame(&mut stream).expect("ends well"), None);
+
+    // Without one, a tool of the same user may call.
+    let session = connect(home.path()).expect("is let in");
+    assert_eq!(session.call("aigis.pid", ()), Ok(std::process::id()));
+    host.shutdown();
+}
+
+#[test]
 fn a_core_that_is_gone_ends_every_call_that_waits() {
     let home = TestHome::new();
     plugins::core(&home, "workshop", WORKSHOP);
     home.config("[core]\nworkshop = \"{sources}/workshop\"\n");
     let absent = connect(home.path()).expect_err("no core runs yet");
-    assert!(matches!(absent, CallError::NotConnected { .. }), "{absent:?}");
-    assert!(absent.to_string().contains("start one there with `aigis build-and-run`"));
+    assert!(
+        matches!(absent, CallError::NotConnected { .. }),
+        "{absent:?}"
+    );
+    assert!(
+        absent
+            .to_string()
+            .contains("start one there with `aigis build-and-run`")
+    );
 
     let core = Core::start(&home);
     let session = connect(home.path()).expect("the core runs");
@@ -165,7 +211,9 @@ fn a_core_that_is_gone_ends_every_call_that_waits() {
     assert_eq!(session.call("workshop.pid", ()), Ok(core.pid()));
 
     // The skill's output is the core's, not that of the tool that calls it.
-    let ran = home.aigis(&["call", "workshop.print", "printed by a skill"]).exited(0);
+    let ran = home
+        .aigis(&["call", "workshop.print", "printed by a skill"])
+        .exited(0);
     assert_eq!((&*ran.stdout, &*ran.stderr), ("null\n", ""));
 
     let (sender, outcomes) = channel();
@@ -193,7 +241,12 @@ fn a_core_that_is_gone_ends_every_call_that_waits() {
             matches!(&error, CallError::CoreGone { skill, .. } if skill == "workshop.wait"),
             "{error:?}"
         );
-        assert!(error.to_string().contains("whether workshop.wait ran is unknown"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("whether workshop.wait ran is unknown"),
+            "{error}"
+        );
     }
     let output = command_line.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(5), "{output:?}");
@@ -207,7 +260,10 @@ fn a_core_that_is_gone_ends_every_call_that_waits() {
     assert_eq!(core.wait().code, None);
     assert!(!is_alive(pid));
     let absent = connect(home.path()).expect_err("the core is gone");
-    assert!(matches!(absent, CallError::NotConnected { .. }), "{absent:?}");
+    assert!(
+        matches!(absent, CallError::NotConnected { .. }),
+        "{absent:?}"
+    );
 
     // The next core takes the place of the one that left its socket behind.
     let core = Core::start(&home);

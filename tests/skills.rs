@@ -55,8 +55,14 @@ fn skills_are_the_same_from_everywhere() {
     let early: String = session.call("words.at_the_start", ()).expect("answers");
     assert_eq!(early, "numbers.double is not there");
     assert_eq!(session.call("words.quadruple", (3,)), Ok(12_u32));
-    assert_eq!(session.call("words.descend", (4,)), Ok(vec![4_u32, 3, 2, 1, 0]));
-    assert_eq!(session.call("numbers.descend", (3,)), Ok(vec![3_u32, 2, 1, 0]));
+    assert_eq!(
+        session.call("words.descend", (4,)),
+        Ok(vec![4_u32, 3, 2, 1, 0])
+    );
+    assert_eq!(
+        session.call("numbers.descend", (3,)),
+        Ok(vec![3_u32, 2, 1, 0])
+    );
 
     what_is_logged(&home, &session);
 
@@ -95,7 +101,10 @@ fn only_what_is_listed_can_be_called(home: &TestHome) {
         "aigis.__plugin_manager__",
     ] {
         let ran = home.aigis(&["call", name]).exited(6);
-        assert!(ran.stderr.contains(&format!("no plugin offers `{name}`")), "{ran:?}");
+        assert!(
+            ran.stderr.contains(&format!("no plugin offers `{name}`")),
+            "{ran:?}"
+        );
     }
     let ran = home.aigis(&["skills", "--json"]).exited(0);
     let skills: Vec<Value> = serde_json::from_str(&ran.stdout).expect("is a list");
@@ -128,9 +137,8 @@ fn what_is_logged(home: &TestHome, session: &aigis_plugin_api::Session) {
         assert_eq!(session.call("words.unaware", ()), Ok(count));
     }
     let log = home.plugin_log("second");
-    let records = |needle: &str| -> Vec<&str> {
-        log.lines().filter(|line| line.ends_with(needle)).collect()
-    };
+    let records =
+        |needle: &str| -> Vec<&str> { log.lines().filter(|line| line.ends_with(needle)).collect() };
     for count in 1..=3 {
         let aware = records(&format!("aware, call {count}"));
         assert_eq!(aware.len(), 1, "{log}");
@@ -140,7 +148,11 @@ fn what_is_logged(home: &TestHome, session: &aigis_plugin_api::Session) {
         let digits: String = time.replace(|c: char| c.is_ascii_digit(), "0");
         assert_eq!(digits, "0000-00-00 00:00:00,000");
     }
-    assert_eq!(records(" : WARNING : from another thread").len(), 3, "{log}");
+    assert_eq!(
+        records(" : WARNING : from another thread").len(),
+        3,
+        "{log}"
+    );
     assert_eq!(records("traced count=3 colour=red").len(), 1, "{log}");
     let logged = records(": logged");
     assert_eq!(logged.len(), 3, "{log}");
@@ -155,7 +167,13 @@ fn what_is_logged(home: &TestHome, session: &aigis_plugin_api::Session) {
     assert!(unaware[0].contains("words.unaware"), "{log}");
     assert!(!unaware[0].contains("words.aware,"), "{log}");
     assert_eq!(records(" : BOOT : Skills acquired.").len(), 1, "{log}");
-    assert!(!home.core_log().contains("aware, call"), "{}", home.core_log());
+    let registered = records(" : BOOT : Registered words.case.simple.lower...");
+    assert_eq!(registered.len(), 1, "{log}");
+    assert!(
+        !home.core_log().contains("aware, call"),
+        "{}",
+        home.core_log()
+    );
 }
 
 #[test]

@@ -19,6 +19,11 @@ pub(super) struct Turnstile {
     path: PathBuf,
 }
 
+/// What a folder is tagged with that holds nothing but what can be made again
+/// (the Cache Directory Tagging Specification).
+const CACHE_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
+    # This folder holds builds of plugins; it can be deleted at any time.\n";
+
 /// The right to build, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
@@ -58,6 +63,11 @@ impl Turnstile {
     fn open(&self) -> io::Result<File> {
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder)?;
+            // Cargo tags a target folder that it makes, for backups to leave out; this one is ours.
+            let tag = folder.join("CACHEDIR.TAG");
+            if !tag.exists() {
+                fs::write(tag, CACHE_TAG)?;
+            }
         }
         File::options()
             .create(true)

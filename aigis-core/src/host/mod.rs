@@ -61,6 +61,9 @@ const TARGET_FOLDER: &str = "AIGIS_TARGET_DIR";
 /// How long a shutdown waits for builds and requirements commands, which it has killed.
 const PREPARATIONS_END: Duration = Duration::from_secs(10);
 
+/// How long a reload or a start waits for the plugin to be ready, once it has been launched.
+const SETTLE: Duration = Duration::from_secs(65);
+
 /// Makes a [`Host`].
 ///
 /// ```no_run
@@ -274,6 +277,8 @@ impl HostBuilder {
             .enable_all()
             .build()
             .map_err(StartError::Threads)?;
+        let handle = runtime.handle().clone();
+        let threads = Threads(Some(runtime));
         let run = home.run();
         let target = self
             .target
@@ -292,7 +297,7 @@ impl HostBuilder {
             home,
             lock: Mutex::new(Some(lock)),
             program,
-            runtime: runtime.handle().clone(),
+            runtime: handle.clone(),
             logs,
             registry: RwLock::default(),
             plugins: self
@@ -320,7 +325,7 @@ impl HostBuilder {
             .install_core(core_skills::core_skills(&inner));
         let service = Arc::clone(&inner) as Arc<dyn crate::rpc::Service>;
         let server = Server::bind(
-            runtime.handle(),
+            &handle,
             &inner.home.socket(),
             service,
             std::process::id(),
@@ -328,13 +333,15 @@ impl HostBuilder {
         .map_err(StartError::Socket)?;
         // Set once, here.
         let _ = inner.server.set(server);
-        boot::begin(&inner).map_err(StartError::Threads)?;
-        Ok(Host {
+        // From here on the handle's drop takes everything down again.
+        let host = Host {
             handle: Arc::new(HostHandle {
                 inner,
-                runtime: Mutex::new(Some(runtime)),
+                _threads: threads,
             }),
-        })
+        };
+        boot::begin(&host.handle.inner).map_err(StartError::Threads)?;
+        Ok(host)
     }
 }
 
@@ -387,7 +394,19 @@ pub struct Host {
 struct HostHandle {
     inner: Arc<Inner>,
     /// Apart from `inner`, which its own tasks hold: a runtime cannot be dropped by one of them.
-    runtime: Mutex<Option<Runtime>>,
+    _threads: Threads,
+}
+
+/// The runtime. It may go on any thread, one that runs an embedder's futures included, and does not
+/// wait for jobs that are still running.
+struct Threads(Option<Runtime>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl fmt::Debug for Host {
@@ -401,9 +420,6 @@ impl fmt::Debug for Host {
 impl Drop for HostHandle {
     fn drop(&mut self) {
         self.inner.shutdown();
-        if let Some(runtime) = lock(&self.runtime).take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
@@ -503,9 +519,19 @@ impl Inner {
     }
 
     pub(crate) fn settled(&self, timeout: Option<Duration>) -> Vec<PluginStatus> {
+        self.wait_settled(timeout, |_| true);
+        self.status()
+    }
+
+    /// Waits until the plugins of interest have settled, the time is over, or the host closes.
+    fn wait_settled(&self, timeout: Option<Duration>, of_interest: impl Fn(&Plugin) -> bool) {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let on_their_way = || {
+            let mut plugins = self.plugins.iter().filter(|plugin| of_interest(plugin));
+            plugins.any(|plugin| !plugin.state().is_settled())
+        };
         let mut phase = lock(&self.phase);
-        while *phase == Phase::Open && !self.plugins.iter().all(|p| p.state().is_settled()) {
+        while *phase == Phase::Open && on_their_way() {
             let Some(deadline) = deadline else {
                 let woken = self.changed.wait(phase);
                 phase = woken.unwrap_or_else(PoisonError::into_inner);
@@ -518,8 +544,6 @@ impl Inner {
             let woken = self.changed.wait_timeout(phase, left);
             phase = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
-        drop(phase);
-        self.status()
     }
 
     fn find(&self, name: &str) -> Result<&Arc<Plugin>, HostError> {
@@ -564,6 +588,7 @@ impl Inner {
             Ok(()) => {
                 drop(running);
                 self.logs.core(Level::Info, format!("reloaded {name}"));
+                self.wait_settled(Some(SETTLE), |p| p.name() == plugin.name());
                 Ok(plugin.status())
             }
             Err(error) => {
@@ -603,6 +628,8 @@ impl Inner {
         let prepared = self.prepare(plugin, false);
         self.bring_up(plugin, &mut running, prepared)
             .map_err(HostError::Step)?;
+        drop(running);
+        self.wait_settled(Some(SETTLE), |p| p.name() == plugin.name());
         Ok(plugin.status())
     }
 

@@ -313,6 +313,8 @@ impl Inner {
     ) -> Result<(), StepError> {
         let name = plugin.name();
         let failed = |step: Step| step.of(name);
+        // What went wrong before does not concern this version.
+        lock(&plugin.live).error = None;
         let library = prepared.artifacts.as_ref().and_then(|a| a.library.clone());
         // One for both halves of a hybrid.
         let number = plugin.next_generation();
@@ -394,7 +396,7 @@ impl Inner {
         let mut unaware = Vec::new();
         for skill in &opened.description.skills {
             let message = format!("Registered {}...", skill.name);
-            self.logs.plugin(name.as_str(), Level::Debug, message);
+            self.logs.plugin(name.as_str(), Level::Boot, message);
             if !skill.logger && !skill.signature.constant {
                 unaware.push(skill.name.as_str());
             }

@@ -215,8 +215,8 @@ impl Watch {
                 }
                 () = tokio::time::sleep(READY_DEADLINE) => return Happened::NotReady,
             }
+            self.plugin.enter(&self.inner, State::Ready, Some(pid));
         }
-        self.plugin.enter(&self.inner, State::Ready, Some(pid));
         tokio::select! {
             exit = invocation.supervised.wait() => Happened::Ended(exit),
             stop = self.stops.recv() => Happened::Stop(stop),
@@ -340,6 +340,11 @@ impl Watch {
             .await
             .map_err(Step::Launch)?;
         self.plugin.runs_generation(number);
+        // Without a session to wait for it is ready as it is, and whoever launched it finds it so.
+        if session.is_none() {
+            let pid = supervised.pid();
+            self.plugin.enter(&self.inner, State::Ready, Some(pid));
+        }
         Ok(Invocation {
             supervised,
             _token: token,

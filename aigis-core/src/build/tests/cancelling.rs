@@ -132,3 +132,33 @@ fn builders_of_other_processes_wait_as_well() {
     drop(turn);
     theirs.wait(&wanted).expect("it is free again");
 }
+
+#[test]
+fn homes_that_share_a_target_folder_take_turns() {
+    let home = Home::new();
+    let target = home.path().join("shared");
+    let elsewhere = |name: &str| BuildFolders {
+        target: target.clone(),
+        ..folders(&home.path().join(name))
+    };
+    let [one, other] = ["one", "other"]
+        .map(|name| Builder::new(elsewhere(name), home.sdk.clone(), home.toolchain.clone()));
+    let plugin = home.plugin(
+        "twin",
+        &[
+            ("Cargo.toml", &manifest("twin", CDYLIB)),
+            ("src/lib.rs", &library("marker-01")),
+        ],
+    );
+    let request = plugin.request(Wants::Library);
+    let cancelled = AtomicBool::new(true);
+    let mut events = 0;
+    let built = one.build(&request, &mut |_| {
+        events += 1;
+        let refused = other.turnstile.wait(&cancelled);
+        assert!(matches!(refused, Err(NoTurn::Cancelled)), "{refused:?}");
+    });
+    built.expect("it builds");
+    assert!(events > 0);
+    other.turnstile.wait(&cancelled).expect("it is free again");
+}
