@@ -1,3 +1,18 @@
 //! The tests of the whole: real plugins, real processes, real servers, one module per subject.
 
+mod bad_input;
+mod boot;
+mod detach;
+mod embedding;
+mod examples;
+mod freshness;
+mod hybrid;
+mod processes;
+mod reload;
+mod requirements;
+mod sessions;
+mod shutdown;
+mod skills;
+mod sources;
 mod support;
+mod terminal;
