@@ -324,13 +324,8 @@ impl HostBuilder {
             .registry_mut()
             .install_core(core_skills::core_skills(&inner));
         let service = Arc::clone(&inner) as Arc<dyn crate::rpc::Service>;
-        let server = Server::bind(
-            &handle,
-            &inner.home.socket(),
-            service,
-            std::process::id(),
-        )
-        .map_err(StartError::Socket)?;
+        let server = Server::bind(&handle, &inner.home.socket(), service, std::process::id())
+            .map_err(StartError::Socket)?;
         // Set once, here.
         let _ = inner.server.set(server);
         // From here on the handle's drop takes everything down again.
