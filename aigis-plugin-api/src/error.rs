@@ -13,6 +13,14 @@ use serde::{Deserialize, Serialize};
 use crate::codec;
 
 /// What kind of failure ended a call.
+///
+/// ```
+/// use aigis_plugin_api::{CallError, FailureKind};
+///
+/// fn may_be_tried_again_later(error: &CallError) -> bool {
+///     matches!(error, CallError::Other(failure) if failure.kind == FailureKind::Overloaded)
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -49,7 +57,18 @@ pub enum FailureKind {
     Internal,
 }
 
-/// An error as it crosses a boundary.
+/// An error as it crosses a boundary; a caller sees one in [`CallError::Other`].
+///
+/// ```
+/// use aigis_plugin_api::{CallError, FailureKind};
+///
+/// fn reason(error: &CallError) -> Option<&str> {
+///     match error {
+///         CallError::Other(failure) if failure.kind == FailureKind::Refused => Some(&failure.message),
+///         _ => None,
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     /// What kind of failure it is.
@@ -83,6 +102,7 @@ pub struct Payload(pub Vec<u8>);
 
 impl Failure {
     /// Makes a failure with a message and nothing else.
+    #[doc(hidden)]
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -97,6 +117,7 @@ impl Failure {
     }
 
     /// Says which skill it was, unless that is known already.
+    #[doc(hidden)]
     #[must_use]
     pub fn of_skill(mut self, skill: &str) -> Self {
         if self.skill.is_empty() {
@@ -106,6 +127,7 @@ impl Failure {
     }
 
     /// Adds what belongs to the kind.
+    #[doc(hidden)]
     #[must_use]
     pub fn with_details(mut self, details: Vec<String>) -> Self {
         self.details = details;
@@ -113,11 +135,13 @@ impl Failure {
     }
 
     /// Encodes it for the other side; never fails.
+    #[doc(hidden)]
     pub fn encode(&self) -> Vec<u8> {
         codec::to_vec(self).unwrap_or_default()
     }
 
     /// Reads what the other side encoded; what cannot be read becomes an internal failure.
+    #[doc(hidden)]
     pub fn decode(bytes: &[u8]) -> Self {
         codec::from_slice(bytes).unwrap_or_else(|error| {
             Self::new(

@@ -9,14 +9,14 @@ use super::home::{Ran, TestHome};
 use super::{DEADLINE, eventually};
 
 /// `aigis build-and-run` in the foreground; killed at the end of the test if it is still there.
-pub struct Core {
+pub(crate) struct Core {
     child: Child,
     printed: Arc<Mutex<String>>,
 }
 
 impl Core {
     /// Starts a core for the home's config and waits until its plugins have settled.
-    pub fn start(home: &TestHome) -> Self {
+    pub(crate) fn start(home: &TestHome) -> Self {
         let core = Self::begin(home);
         let session = eventually("the core's socket", || {
             aigis_plugin_api::connect(home.path()).ok()
@@ -30,7 +30,7 @@ impl Core {
     }
 
     /// Starts a core and waits for nothing.
-    pub fn begin(home: &TestHome) -> Self {
+    pub(crate) fn begin(home: &TestHome) -> Self {
         let mut child = home
             .command(&["build-and-run"])
             .stdout(Stdio::null())
@@ -49,17 +49,17 @@ impl Core {
         Self { child, printed }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Returns what it has printed for people so far.
-    pub fn printed(&self) -> String {
+    pub(crate) fn printed(&self) -> String {
         self.printed.lock().expect("no panic while held").clone()
     }
 
     /// Sends a signal, by its name as `kill` knows it.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let status = std::process::Command::new("kill")
             .args(["-s", name, &pid])
@@ -68,7 +68,7 @@ impl Core {
     }
 
     /// Waits for its end.
-    pub fn wait(mut self) -> Ran {
+    pub(crate) fn wait(mut self) -> Ran {
         let status = eventually("the end of the core", || {
             self.child.try_wait().expect("can be waited for")
         });
@@ -90,7 +90,7 @@ impl Drop for Core {
 
 /// Kills the core that `--detach` has left in the background of a home, if a test fails before
 /// it has ended it.
-pub struct Background<'a>(pub &'a TestHome);
+pub(crate) struct Background<'a>(pub &'a TestHome);
 
 impl Drop for Background<'_> {
     fn drop(&mut self) {

@@ -13,37 +13,37 @@ use tempfile::TempDir;
 use super::DEADLINE;
 
 /// The program under test.
-pub const AIGIS: &str = env!("CARGO_BIN_EXE_aigis");
+pub(crate) const AIGIS: &str = env!("CARGO_BIN_EXE_aigis");
 
 /// Where all tests build their plugins: what they share is built once.
-pub fn target_folder() -> PathBuf {
+pub(crate) fn target_folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins")
 }
 
 /// A home, and next to it a folder for the sources of its plugins; gone at the end of the test.
-pub struct TestHome {
+pub(crate) struct TestHome {
     folder: TempDir,
 }
 
 impl TestHome {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::create_dir_all(folder.path().join("home/config")).expect("a home");
         fs::create_dir_all(folder.path().join("sources")).expect("a folder for sources");
         Self { folder }
     }
 
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("home")
     }
 
     /// Returns the folder of a plugin's source, whether or not it is there.
-    pub fn source(&self, name: &str) -> PathBuf {
+    pub(crate) fn source(&self, name: &str) -> PathBuf {
         self.folder.path().join("sources").join(name)
     }
 
     /// Writes `config/config.aigis`. `{sources}` stands for the folder of the sources.
-    pub fn config(&self, text: &str) -> PathBuf {
+    pub(crate) fn config(&self, text: &str) -> PathBuf {
         let sources = self.folder.path().join("sources");
         let text = text.replace("{sources}", &sources.to_string_lossy());
         let path = self.path().join("config/config.aigis");
@@ -52,34 +52,34 @@ impl TestHome {
     }
 
     /// Writes a file below the home, with the folders on the way.
-    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         let path = self.path().join(path);
         fs::create_dir_all(path.parent().expect("is below the home")).expect("makes folders");
         fs::write(path, content).expect("writes");
     }
 
     /// Reads a file below the home; empty if it is not there.
-    pub fn read(&self, path: &str) -> String {
+    pub(crate) fn read(&self, path: &str) -> String {
         fs::read(self.path().join(path))
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
     }
 
-    pub fn core_log(&self) -> String {
+    pub(crate) fn core_log(&self) -> String {
         self.read("log/core.log")
     }
 
-    pub fn plugin_log(&self, name: &str) -> String {
+    pub(crate) fn plugin_log(&self, name: &str) -> String {
         self.read(&format!("log/plugins/{name}.log"))
     }
 
     /// Waits for a record with `needle` in a plugin's log and returns it.
-    pub fn wait_for_log(&self, plugin: &str, needle: &str) -> String {
+    pub(crate) fn wait_for_log(&self, plugin: &str, needle: &str) -> String {
         self.wait_in(&format!("log/plugins/{plugin}.log"), needle)
     }
 
     /// Waits for a record with `needle` in the core's log and returns it.
-    pub fn wait_for_core_log(&self, needle: &str) -> String {
+    pub(crate) fn wait_for_core_log(&self, needle: &str) -> String {
         self.wait_in("log/core.log", needle)
     }
 
@@ -104,7 +104,7 @@ impl TestHome {
     }
 
     /// Makes a host in this process for the config that was written.
-    pub fn builder(&self) -> HostBuilder {
+    pub(crate) fn builder(&self) -> HostBuilder {
         let path = self.path().join("config/config.aigis");
         let config = Config::load(&path).unwrap_or_else(|errors| panic!("{errors}"));
         HostBuilder::new(self.path())
@@ -114,14 +114,14 @@ impl TestHome {
     }
 
     /// Starts a host in this process and waits until its plugins have settled.
-    pub fn host(&self) -> Host {
+    pub(crate) fn host(&self) -> Host {
         let host = self.builder().start().expect("the host starts");
         host.settled(Some(DEADLINE));
         host
     }
 
     /// Makes a command of the program, with this home and a bare environment.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(AIGIS);
         command
             .env_clear()
@@ -139,7 +139,7 @@ impl TestHome {
     }
 
     /// Runs the program to its end.
-    pub fn aigis(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn aigis(&self, arguments: &[&str]) -> Ran {
         let output = self.command(arguments).output().expect("aigis runs");
         Ran::new(output)
     }
@@ -147,14 +147,14 @@ impl TestHome {
 
 /// How a run of the program went.
 #[derive(Debug)]
-pub struct Ran {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ran {
-    pub fn new(output: Output) -> Self {
+    pub(crate) fn new(output: Output) -> Self {
         Self {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -163,7 +163,7 @@ impl Ran {
     }
 
     /// Asserts the exit code and returns what was printed as data.
-    pub fn exited(self, code: i32) -> Self {
+    pub(crate) fn exited(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:#?}");
         self
     }

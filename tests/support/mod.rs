@@ -1,19 +1,19 @@
 //! What the tests share: homes, plugins written on the spot, running cores.
 
-pub mod core;
-pub mod git_server;
-pub mod home;
-pub mod plugins;
+pub(crate) mod core;
+pub(crate) mod git_server;
+pub(crate) mod home;
+pub(crate) mod plugins;
 
 use std::time::{Duration, Instant};
 
 use aigis_core::{Host, PluginStatus, State};
 
 /// How long anything may take before a test gives up: machines that run tests are slow and busy.
-pub const DEADLINE: Duration = Duration::from_secs(240);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(240);
 
 /// Waits until `look` finds something; for what no event tells of, such as a process that is gone.
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -25,7 +25,7 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Tells whether a process is there and has not ended.
-pub fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
         .and_then(|stat| stat.rsplit_once(')').map(|(_, rest)| rest.to_owned()))
@@ -33,7 +33,7 @@ pub fn is_alive(pid: u32) -> bool {
 }
 
 /// Waits until a plugin has come to a state; for those that come and go by themselves.
-pub fn reaches(host: &Host, name: &str, state: State) -> PluginStatus {
+pub(crate) fn reaches(host: &Host, name: &str, state: State) -> PluginStatus {
     eventually(&format!("`{name}` to be {state}"), || {
         let found = host.status().into_iter().find(|status| status.name == name);
         found.filter(|status| status.state == state)

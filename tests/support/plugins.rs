@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use super::home::TestHome;
 
 /// Writes the files of a plugin, as paths and contents, into its source folder.
-pub fn write(home: &TestHome, name: &str, files: &[(&str, &str)]) -> PathBuf {
+pub(crate) fn write(home: &TestHome, name: &str, files: &[(&str, &str)]) -> PathBuf {
     let folder = home.source(name);
     write_into(&folder, files);
     folder
 }
 
 /// Writes files into a folder, with the folders on the way.
-pub fn write_into(folder: &Path, files: &[(&str, &str)]) {
+pub(crate) fn write_into(folder: &Path, files: &[(&str, &str)]) {
     for (path, content) in files {
         let path = folder.join(path);
         fs::create_dir_all(path.parent().expect("is below the folder")).expect("makes folders");
@@ -26,13 +26,13 @@ pub fn write_into(folder: &Path, files: &[(&str, &str)]) {
 }
 
 /// The manifest of a core plugin.
-pub const CORE: &str = "PLUGIN_TYPE = \"core\"\nENTRYPOINT = \"{root}\"\n";
+pub(crate) const CORE: &str = "PLUGIN_TYPE = \"core\"\nENTRYPOINT = \"{root}\"\n";
 
 /// The manifest of an internal plugin.
-pub const INTERNAL: &str = "PLUGIN_TYPE = \"internal\"\nENTRYPOINT = \"{root}\"\n";
+pub(crate) const INTERNAL: &str = "PLUGIN_TYPE = \"internal\"\nENTRYPOINT = \"{root}\"\n";
 
 /// Makes the `Cargo.toml` of a plugin; `more` is added at its end.
-pub fn cargo_toml(package: &str, more: &str) -> String {
+pub(crate) fn cargo_toml(package: &str, more: &str) -> String {
     format!(
         "[package]\nname = \"{package}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
          [dependencies]\naigis-plugin-api = \"0.1\"\n\n{more}"
@@ -40,7 +40,7 @@ pub fn cargo_toml(package: &str, more: &str) -> String {
 }
 
 /// Writes a core plugin with this `src/lib.rs`.
-pub fn core(home: &TestHome, name: &str, library: &str) -> PathBuf {
+pub(crate) fn core(home: &TestHome, name: &str, library: &str) -> PathBuf {
     let cargo = cargo_toml(name, "[lib]\ncrate-type = [\"cdylib\"]\n");
     write(
         home,
@@ -54,7 +54,7 @@ pub fn core(home: &TestHome, name: &str, library: &str) -> PathBuf {
 }
 
 /// Writes an internal plugin with this `src/main.rs`.
-pub fn internal(home: &TestHome, name: &str, program: &str) -> PathBuf {
+pub(crate) fn internal(home: &TestHome, name: &str, program: &str) -> PathBuf {
     let cargo = cargo_toml(name, "");
     write(
         home,
@@ -68,7 +68,7 @@ pub fn internal(home: &TestHome, name: &str, program: &str) -> PathBuf {
 }
 
 /// Writes an external plugin that runs this shell script; `options` are added to its manifest.
-pub fn external(home: &TestHome, name: &str, options: &str, script: &str) -> PathBuf {
+pub(crate) fn external(home: &TestHome, name: &str, options: &str, script: &str) -> PathBuf {
     let manifest = format!(
         "PLUGIN_TYPE = \"external\"\nENTRYPOINT = \"{{root}}\"\nLAUNCH = [\"./run.sh\"]\n{options}\n"
     );

@@ -155,21 +155,6 @@ fn own_level(line: &[u8]) -> Option<(Level, &[u8])> {
         .find_map(|(word, level)| Some((level, line.strip_prefix(word.as_bytes())?)))
 }
 
-#[cfg(test)]
-mod level_tests {
-    use super::*;
-
-    #[test]
-    fn a_line_on_the_error_output_can_say_its_level() {
-        assert_eq!(
-            own_level(b"WARNING disk full"),
-            Some((Level::Warn, b"disk full".as_slice()))
-        );
-        assert_eq!(own_level(b"INFORMATION"), None);
-        assert_eq!(own_level(b"error: no"), None);
-    }
-}
-
 /// Creates a pipe whose reading end, ours, never blocks.
 fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -279,4 +264,19 @@ pub(super) fn command_line(spec: &LaunchSpec) -> String {
         }
     }
     line
+}
+
+#[cfg(test)]
+mod level_tests {
+    use super::*;
+
+    #[test]
+    fn a_line_on_the_error_output_can_say_its_level() {
+        assert_eq!(
+            own_level(b"WARNING disk full"),
+            Some((Level::Warn, b"disk full".as_slice()))
+        );
+        assert_eq!(own_level(b"INFORMATION"), None);
+        assert_eq!(own_level(b"error: no"), None);
+    }
 }

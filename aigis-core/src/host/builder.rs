@@ -1,0 +1,298 @@
+//! From a home and its plugins to a running host.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
+
+use super::events::Logs;
+use super::plugin::Plugin;
+use super::{Host, HostHandle, Inner, Observer, Phase, Threads, boot, core_skills};
+use crate::build::{BuildFolders, Builder, Sdk, SdkCrate, Toolchain};
+use crate::config::{Config, PluginEntry, PluginName};
+use crate::home::{Home, LockError};
+use crate::logging::{Level, LogError};
+use crate::rpc::{RpcError, Server};
+
+/// The variable that names the program `aigis` for embedders.
+const PROGRAM: &str = "AIGIS_PROGRAM";
+
+/// The variable that names cargo's target folder.
+const TARGET_FOLDER: &str = "AIGIS_TARGET_DIR";
+
+/// Makes a [`Host`].
+///
+/// ```no_run
+/// use aigis_core::{Config, HostBuilder};
+///
+/// let config = Config::load("config/config.aigis".as_ref())?;
+/// let host = HostBuilder::new(".").config(config).start()?;
+/// host.settled(None);
+/// let text: String = host.call("greeter.greet", ("zaltu",))?;
+/// host.shutdown();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Default)]
+pub struct HostBuilder {
+    home: PathBuf,
+    entries: Vec<PluginEntry>,
+    program: Option<PathBuf>,
+    target: Option<PathBuf>,
+    observer: Option<Arc<dyn Observer>>,
+    level: Option<Level>,
+}
+
+impl fmt::Debug for HostBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostBuilder")
+            .field("home", &self.home)
+            .field("entries", &self.entries)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a host cannot start; nothing has been started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Another core works in this home.
+    #[error(
+        "another core works in `{home}`{}; stop it with `aigis shutdown`, or choose another home \
+         with --home",
+        .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    )]
+    HomeInUse {
+        /// The home.
+        home: PathBuf,
+        /// The other core's process, where known.
+        pid: Option<u32>,
+    },
+    /// The home cannot be used.
+    #[error("the home `{home}` cannot be used")]
+    Home {
+        /// The home.
+        home: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Two plugins have one name.
+    #[error("two plugins are named `{0}`")]
+    Duplicate(PluginName),
+    /// The program `aigis`, which runs probes and shims, was not found.
+    #[error(
+        "the program `aigis`, which a host runs as probes and shims, is not next to this one or on \
+         the PATH; name it with `HostBuilder::program` or {PROGRAM}"
+    )]
+    NoProgram,
+    /// The core's log cannot be opened.
+    #[error("the core's log cannot be opened")]
+    Log(#[source] LogError),
+    /// The threads cannot be started.
+    #[error("the core's threads cannot be started")]
+    Threads(#[source] io::Error),
+    /// The socket cannot be opened.
+    #[error("the core's socket cannot be opened")]
+    Socket(#[source] RpcError),
+}
+
+impl HostBuilder {
+    /// Starts with a home folder and no plugins.
+    pub fn new(home: impl Into<PathBuf>) -> Self {
+        Self {
+            home: home.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Adds the plugins of a config.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.entries.extend(config.plugins);
+        self
+    }
+
+    /// Adds one plugin. Core plugins are loaded first, then internal, then external ones, whatever
+    /// order they are added in; within a kind the order counts.
+    #[must_use]
+    pub fn plugin(mut self, entry: PluginEntry) -> Self {
+        self.entries.push(entry);
+        self
+    }
+
+    /// Names the program `aigis`, which is run as probes and shims. Without this it is the running
+    /// program if that is `aigis`, else the one that `AIGIS_PROGRAM` names, else one next to the
+    /// running program or on the PATH.
+    #[must_use]
+    pub fn program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = Some(program.into());
+        self
+    }
+
+    /// Names cargo's target folder, which several homes may share. Without this it is the one that
+    /// `AIGIS_TARGET_DIR` names, else `run/target` in the home.
+    #[must_use]
+    pub fn target_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.target = Some(folder.into());
+        self
+    }
+
+    /// Adds somebody who is told of everything as it happens.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Sets the least level that is logged; [`Level::Info`] without this.
+    #[must_use]
+    pub fn log_level(mut self, level: Level) -> Self {
+        self.level = Some(level);
+        self
+    }
+
+    /// Takes the home, opens the socket and begins to load the plugins, which goes on in the
+    /// background; see [`Host::settled`].
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(mut self) -> Result<Host, StartError> {
+        // Stable: the order within a kind stays.
+        self.entries.sort_by_key(|entry| entry.kind);
+        for (index, entry) in self.entries.iter().enumerate() {
+            if self.entries[..index]
+                .iter()
+                .any(|other| other.name == entry.name)
+            {
+                return Err(StartError::Duplicate(entry.name.clone()));
+            }
+        }
+        let unusable = |home: &Path, source| StartError::Home {
+            home: home.to_owned(),
+            source,
+        };
+        let home = Home::new(&self.home).map_err(|error| unusable(&self.home, error))?;
+        home.make_folders()
+            .map_err(|error| unusable(home.root(), error))?;
+        let lock = home.lock().map_err(|error| match error {
+            LockError::InUse(pid) => StartError::HomeInUse {
+                home: home.root().to_owned(),
+                pid,
+            },
+            LockError::Open(error) => unusable(home.root(), error),
+        })?;
+        clear(&home.run().join("libraries"));
+        let program = match self.program {
+            Some(program) => program,
+            None => find_program().ok_or(StartError::NoProgram)?,
+        };
+        let level = self.level.unwrap_or(Level::Info);
+        let logs = Logs::open(&home, level, self.observer).map_err(StartError::Log)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(1024)
+            .thread_name("aigis-core")
+            .enable_all()
+            .build()
+            .map_err(StartError::Threads)?;
+        let handle = runtime.handle().clone();
+        let threads = Threads(Some(runtime));
+        let run = home.run();
+        let target = self
+            .target
+            .or_else(|| std::env::var_os(TARGET_FOLDER).map(PathBuf::from))
+            .unwrap_or_else(|| run.join("target"));
+        let folders = BuildFolders {
+            artifacts: run.join("artifacts"),
+            stamps: run.join("stamps"),
+            // Cargo compiles a crate anew for each place it finds it in: who shares the one shares
+            // the other.
+            sdk: target.join("aigis-sdk"),
+            target,
+        };
+        let inner = Arc::new(Inner {
+            builder: Builder::new(folders, sdk(), Toolchain::from_environment()),
+            home,
+            lock: Mutex::new(Some(lock)),
+            program,
+            runtime: handle.clone(),
+            logs,
+            registry: RwLock::default(),
+            plugins: self
+                .entries
+                .into_iter()
+                .map(|entry| Arc::new(Plugin::new(entry)))
+                .collect(),
+            launched: Mutex::default(),
+            sessions: Mutex::default(),
+            server: OnceLock::new(),
+            cancel: Arc::default(),
+            phase: Mutex::new(Phase::Open),
+            changed: Condvar::new(),
+            board: boot::Board::default(),
+            preparations: boot::Preparations::default(),
+        });
+        let boot_message = format!(
+            "aigis {} starts in {}",
+            env!("CARGO_PKG_VERSION"),
+            inner.home.root().display()
+        );
+        inner.logs.core(Level::Boot, boot_message);
+        inner
+            .registry_mut()
+            .install_core(core_skills::core_skills(&inner));
+        let service = Arc::clone(&inner) as Arc<dyn crate::rpc::Service>;
+        let server = Server::bind(&handle, &inner.home.socket(), service, std::process::id())
+            .map_err(StartError::Socket)?;
+        // Set once, here.
+        let _ = inner.server.set(server);
+        // From here on the handle's drop takes everything down again.
+        let host = Host {
+            handle: Arc::new(HostHandle {
+                inner,
+                _threads: threads,
+            }),
+        };
+        boot::begin(&host.handle.inner).map_err(StartError::Threads)?;
+        Ok(host)
+    }
+}
+
+/// Removes the copies that an earlier core opened.
+fn clear(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        // What stays is only a file too many.
+        let _ = std::fs::remove_file(entry.path());
+    }
+}
+
+fn find_program() -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    if own.file_name().is_some_and(|name| name == "aigis") {
+        return Some(own);
+    }
+    if let Some(named) = std::env::var_os(PROGRAM) {
+        return Some(named.into());
+    }
+    let near = own.ancestors().skip(1).take(2);
+    near.map(|folder| folder.join("aigis"))
+        .find(|path| path.is_file())
+        .or_else(|| which::which("aigis").ok())
+}
+
+/// Returns the crates that plugins are built with.
+fn sdk() -> Sdk {
+    let crates = aigis_plugin_api::__private::SOURCES.iter();
+    Sdk {
+        crates: crates
+            .map(|(name, files)| SdkCrate {
+                name,
+                version: env!("CARGO_PKG_VERSION"),
+                files,
+            })
+            .collect(),
+        lock: crate::LOCK_FILE,
+    }
+}
