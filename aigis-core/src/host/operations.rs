@@ -10,6 +10,9 @@ use crate::loader;
 use crate::logging::Level;
 use crate::registry;
 
+/// How long a shutdown waits for an operation on a plugin that does not notice it.
+const BUSY: Duration = Duration::from_secs(10);
+
 /// How long a reload or a start waits for the plugin to be ready, once it has been launched.
 const SETTLE: Duration = Duration::from_secs(65);
 
@@ -132,7 +135,16 @@ impl Inner {
         self.board.close();
         // Processes first, in reverse order; then what they may have been using.
         for plugin in self.plugins.iter().rev() {
-            let mut running = plugin.lock_running();
+            // A reload that waits for a silent server holds its plugin for longer; should that have
+            // a process, its shim ends it when this process has ended.
+            let Some(mut running) = plugin.lock_running_within(BUSY) else {
+                let message = format!(
+                    "{} is busy; its shutdown is left to its shim",
+                    plugin.name()
+                );
+                self.logs.core(Level::Error, message);
+                continue;
+            };
             if running.has_process() {
                 plugin.enter(self, State::Stopping, None);
                 running.stop_process(self);
@@ -145,7 +157,9 @@ impl Inner {
             self.logs.core(Level::Error, message);
         }
         for plugin in self.plugins.iter().rev() {
-            let mut running = plugin.lock_running();
+            let Some(mut running) = plugin.lock_running_within(BUSY) else {
+                continue;
+            };
             if plugin.state() != State::Stopped {
                 let before = plugin.state();
                 let state = if before.is_settled() && before != State::Ready {

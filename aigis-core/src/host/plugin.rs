@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use aigis_plugin_api::__private::Grant;
 use aigis_plugin_api::codec::Value;
@@ -531,6 +531,20 @@ impl Inner {
 }
 
 impl Plugin {
+    /// Waits for other operations on this plugin, at most `limit`, then keeps them out.
+    pub(crate) fn lock_running_within(&self, limit: Duration) -> Option<MutexGuard<'_, Running>> {
+        let begun = Instant::now();
+        loop {
+            match self.running.try_lock() {
+                Ok(running) => return Some(running),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if begun.elapsed() > limit => return None,
+                // Only a shutdown waits so, and there is no lock that waits for a time.
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
     /// Waits for other operations on this plugin, then keeps them out.
     pub(crate) fn lock_running(&self) -> MutexGuard<'_, Running> {
         lock(&self.running)
