@@ -1,4 +1,4 @@
-//! The macros of `aigis-plugin-api`, which re-exports them; use them from there.
+//! The macros of `aigis-plugin-api`, which re-exports them with examples; use them from there.
 //!
 //! This file routes. `block` and `function` read what the author wrote, `types` knows which
 //! types can cross, and the rest expands.
@@ -16,14 +16,6 @@ mod types;
 use proc_macro::TokenStream;
 
 /// Exposes the functions and constants of a module, or the methods of a type, as skills.
-///
-/// ```ignore
-/// #[skills]
-/// pub mod greeter {
-///     /// Greets `name`.
-///     pub fn greet(name: &str) -> String { format!("Hello, {name}!") }
-/// }
-/// ```
 ///
 /// On a **module**: every `pub fn` and `pub const` is a skill named `module.item`; inline `pub mod`s
 /// are nested namespaces. `fn cleanup()` runs once, when this version of the plugin is retired.
@@ -59,18 +51,6 @@ pub fn skill(_: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 /// Makes functions that call skills.
-///
-/// ```ignore
-/// import! {
-///     mod greeter {
-///         const MAX_NAME_LENGTH: usize;
-///         fn greet(name: &str) -> Result<String, GreetError>;
-///     }
-/// }
-/// let text = greeter::greet("zaltu")?;        // blocks
-/// let call = greeter::start::greet("zaltu");  // a `Call`
-/// let limit = greeter::MAX_NAME_LENGTH()?;    // a constant is called as well
-/// ```
 ///
 /// What is imported is what is *expected*, not whose it is: any plugin whose skill has a compatible
 /// signature serves it. Imports resolve at the first call.

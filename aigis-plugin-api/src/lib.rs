@@ -73,7 +73,91 @@ pub mod session;
 pub mod signature;
 mod skill;
 
-pub use aigis_macros::{import, launch, skill, skill_type, skills};
+/// ```no_run
+/// aigis_plugin_api::import! {
+///     mod greeter {
+///         const MAX_NAME_LENGTH: usize;
+///         fn greet(name: &str) -> Result<String, String>;
+///     }
+/// }
+///
+/// let text = greeter::greet("zaltu");          // blocks
+/// let call = greeter::start::greet("zaltu");   // a `Call`
+/// let limit = greeter::MAX_NAME_LENGTH();      // a constant is called as well
+/// ```
+///
+pub use aigis_macros::import;
+/// ```no_run
+/// use aigis_plugin_api::{Context, launch};
+///
+/// #[launch]
+/// fn launch(ctx: &Context) -> std::io::Result<()> {
+///     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+///     ctx.logger().info(format_args!("listening on {}", listener.local_addr()?));
+///     loop {
+///         listener.accept()?;
+///     }
+/// }
+/// ```
+///
+pub use aigis_macros::launch;
+/// ```
+/// use aigis_plugin_api::skills;
+///
+/// #[skills(namespace = "text.case")]
+/// pub mod letters {
+///     /// Known as `text.case.upper`.
+///     #[skill(rename = "upper", idempotent)]
+///     pub fn to_upper(text: &str) -> String {
+///         text.to_uppercase()
+///     }
+///
+///     /// Not exposed.
+///     #[skill(skip)]
+///     pub fn inner() {}
+/// }
+/// # fn main() {}
+/// ```
+///
+pub use aigis_macros::skill;
+/// ```
+/// use aigis_plugin_api::skill_type;
+///
+/// #[skill_type]
+/// pub struct Heading {
+///     pub level: u8,
+///     pub text: String,
+///     #[serde(default)]
+///     pub anchor: Option<String>,
+/// }
+/// ```
+///
+pub use aigis_macros::skill_type;
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use aigis_plugin_api::{Context, skills};
+///
+/// pub struct Counter {
+///     next: AtomicU64,
+/// }
+///
+/// #[skills]
+/// impl Counter {
+///     pub fn new(_ctx: &Context) -> Self {
+///         Self { next: AtomicU64::new(0) }
+///     }
+///
+///     /// Known as `counter.next`.
+///     pub fn next(&self) -> u64 {
+///         self.next.fetch_add(1, Ordering::Relaxed)
+///     }
+///
+///     pub fn cleanup(self) {}
+/// }
+/// # fn main() {}
+/// ```
+///
+pub use aigis_macros::skills;
 pub use backend::call;
 pub use call::Call;
 pub use codec::JsonError;

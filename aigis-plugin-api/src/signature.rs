@@ -63,6 +63,16 @@ pub enum Shape {
 }
 
 /// A struct's fields; a tuple struct names them `0`, `1`, ….
+///
+/// ```
+/// use aigis_plugin_api::signature::{FieldShape, Shape, StructShape};
+///
+/// let point = StructShape {
+///     name: "Point".into(),
+///     fields: vec![FieldShape { name: "x".into(), shape: Shape::F64, optional: false }],
+/// };
+/// assert_eq!(Shape::Struct(point).to_string(), "Point");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StructShape {
     /// The type's own name, for people: it takes no part in comparisons.
@@ -72,6 +82,12 @@ pub struct StructShape {
 }
 
 /// One field of a struct or of an enum's variant.
+///
+/// ```
+/// use aigis_plugin_api::signature::{FieldShape, Shape};
+///
+/// let field = FieldShape { name: "x".into(), shape: Shape::F64, optional: false };
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldShape {
     /// Its name in the encoded form.
@@ -83,6 +99,16 @@ pub struct FieldShape {
 }
 
 /// An enum's variants.
+///
+/// ```
+/// use aigis_plugin_api::signature::{EnumShape, Shape, VariantShape};
+///
+/// let side = EnumShape {
+///     name: "Side".into(),
+///     variants: vec![VariantShape { name: "Left".into(), fields: vec![] }],
+/// };
+/// assert_eq!(Shape::Enum(side).to_string(), "Side");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnumShape {
     /// The type's own name, for people: it takes no part in comparisons.
@@ -92,6 +118,12 @@ pub struct EnumShape {
 }
 
 /// One variant of an enum.
+///
+/// ```
+/// use aigis_plugin_api::signature::VariantShape;
+///
+/// let left = VariantShape { name: "Left".into(), fields: vec![] };
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VariantShape {
     /// Its name in the encoded form.
@@ -101,6 +133,12 @@ pub struct VariantShape {
 }
 
 /// One parameter of a skill.
+///
+/// ```
+/// use aigis_plugin_api::signature::{Parameter, Shape};
+///
+/// let name = Parameter { name: "name".into(), shape: Shape::Text };
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameter {
     /// Its name in the source.
@@ -136,6 +174,13 @@ pub struct Signature {
 }
 
 /// A stable hash of a signature.
+///
+/// ```
+/// use aigis_plugin_api::signature::{Shape, Signature, SignatureId};
+///
+/// let signature = Signature { parameters: vec![], result: Shape::Unit, error: None, constant: false };
+/// let id: SignatureId = signature.id();
+/// ```
 pub type SignatureId = [u8; 16];
 
 impl Signature {
@@ -255,6 +300,16 @@ impl fmt::Display for Shape {
 /// Names of parameters and types do not count. Of arguments the skill is the receiver, of the
 /// result the caller is; a receiver may know fields that the sender lacks if they are optional,
 /// ignores fields it does not know, and must know every variant that can be sent.
+///
+/// ```
+/// use aigis_plugin_api::signature::{Shape, Signature, differences};
+///
+/// let gives = |result| Signature { parameters: vec![], result, error: None, constant: false };
+/// assert_eq!(
+///     differences(&gives(Shape::U8), &gives(Shape::Text)),
+///     ["result: `u8` -> `String`"],
+/// );
+/// ```
 pub fn differences(expected: &Signature, offered: &Signature) -> Vec<String> {
     let mut found = Vec::new();
     if expected.parameters.len() != offered.parameters.len() {

@@ -25,6 +25,13 @@ const SOME: &str = "$some";
 pub(super) const EXT: &str = "$ext";
 
 /// Why a text is not JSON, or not the JSON of a value.
+///
+/// ```
+/// use aigis_plugin_api::Value;
+///
+/// let error = Value::from_json("[1, 2").unwrap_err();
+/// assert_eq!((error.line, error.column), (1, 6));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JsonError {
