@@ -46,6 +46,10 @@ fn skills_are_the_same_from_everywhere() {
     let core = Core::start(&home);
     let session = aigis_plugin_api::connect(home.path()).expect("the core runs");
     let second = home.plugin_log("second");
+    assert!(
+        second.contains("has left threads running in the core (1)"),
+        "{second}"
+    );
     assert!(second.contains("Skills acquired."), "{second}");
 
     from_a_core_plugin_a_process_and_the_command_line(&home);

@@ -393,6 +393,14 @@ impl Inner {
             .install(name, offers)
             .map_err(Step::Register)?;
         plugin.runs_generation(number);
+        if opened.threads > 0 {
+            let message = format!(
+                "its `new` has left threads running in the core ({}), which slow down every other \
+                 plugin; a plugin that runs on its own is an internal one",
+                opened.threads
+            );
+            self.logs.plugin(name.as_str(), Level::Warn, message);
+        }
         let mut unaware = Vec::new();
         for skill in &opened.description.skills {
             let message = format!("Registered {}...", skill.name);

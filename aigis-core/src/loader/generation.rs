@@ -4,6 +4,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
@@ -15,7 +16,7 @@ use aigis_plugin_api::codec;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use super::host_api::{self, HostContext};
-use super::{Entry, LoadError, Services};
+use super::{Entry, LoadError, Services, linux};
 use crate::config::PluginName;
 use crate::logging::Level;
 
@@ -51,6 +52,8 @@ pub(crate) enum Ending {
 pub(crate) struct Opened {
     pub(crate) generation: Arc<Generation>,
     pub(crate) description: Description,
+    /// How many threads its constructors have left running.
+    pub(crate) threads: usize,
     /// Hears of the generation's end.
     pub(crate) ending: Receiver<Ending>,
 }
@@ -180,7 +183,7 @@ pub(crate) fn open(
         Arc::downgrade(services),
     )));
     let api: &'static HostApi = Box::leak(Box::new(host_api::of(context)));
-    construct(descriptor, api, grant, plugin, &**services)?;
+    let threads = construct(descriptor, api, grant, &**services)?;
 
     let (ending, hears) = mpsc::channel();
     let generation = Arc::new(Generation {
@@ -195,6 +198,7 @@ pub(crate) fn open(
     Ok(Opened {
         generation,
         description,
+        threads,
         ending: hears,
     })
 }
@@ -210,23 +214,28 @@ pub(crate) fn is_constructing() -> bool {
 }
 
 /// Runs the constructors, on a thread of their own: one that never returns must not take the core
-/// with it.
+/// with it. Returns how many threads they have left running.
 fn construct(
     descriptor: &'static Descriptor,
     api: &'static HostApi,
     grant: Vec<u8>,
-    plugin: &PluginName,
     services: &dyn Services,
-) -> Result<(), LoadError> {
+) -> Result<usize, LoadError> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
     let (sender, outcome) = mpsc::channel();
     let spawned = thread::Builder::new()
-        .name(format!("new-{plugin}"))
+        // Unlike any other: by it the threads are known that the constructors start.
+        .name(format!(
+            "aigis-new-{}",
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        ))
         .spawn(move || {
             CONSTRUCTING.set(true);
             let mut error = Buffer::default();
             let status = (descriptor.open)(api, grant.as_slice().into(), &mut error);
+            let started = linux::threads_started_here();
             // Nobody listens any more when it took too long.
-            let _ = sender.send(read(status, error).map(|_| ()));
+            let _ = sender.send(read(status, error).map(|_| started));
         });
     spawned.map_err(LoadError::Thread)?;
     let begun = Instant::now();

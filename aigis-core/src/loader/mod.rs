@@ -8,6 +8,7 @@
 mod generation;
 mod host_api;
 mod link;
+mod linux;
 mod probe;
 
 use std::path::PathBuf;
