@@ -12,13 +12,16 @@ use crate::build::{BuildFolders, Builder, Sdk, SdkCrate, Toolchain};
 use crate::config::{Config, PluginEntry, PluginName};
 use crate::home::{Home, LockError};
 use crate::logging::{Level, LogError};
-use crate::rpc::{RpcError, Server};
+use crate::rpc::{Pool, RpcError, Server};
 
 /// The variable that names the program `aigis` for embedders.
 const PROGRAM: &str = "AIGIS_PROGRAM";
 
 /// The variable that names cargo's target folder.
 const TARGET_FOLDER: &str = "AIGIS_TARGET_DIR";
+
+/// How many started calls run at the same time; further ones wait for their turn.
+const MOST_STARTED: usize = 4096;
 
 /// Makes a [`Host`].
 ///
@@ -215,6 +218,7 @@ impl HostBuilder {
             lock: Mutex::new(Some(lock)),
             program,
             runtime: handle.clone(),
+            calls: Pool::new(MOST_STARTED),
             logs,
             registry: RwLock::default(),
             plugins: self

@@ -1,5 +1,6 @@
 //! Calls: from a name and encoded arguments to whoever serves it, for plugins, sessions and embedders.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use aigis_plugin_api::__private::{
@@ -96,7 +97,8 @@ impl Services for Inner {
     }
 
     fn run(&self, job: Box<dyn FnOnce() + Send>) {
-        self.runtime.spawn_blocking(job);
+        // Without a thread the job is dropped, which completes its call with a failure.
+        let _ = self.calls.submit(job);
     }
 
     fn slot(&self, name: &str) -> Arc<Slot<Target>> {
@@ -141,7 +143,7 @@ impl Backend for Embedded {
             .map(|expected| (expected.id, expected.signature.clone()));
         let timeout = request.timeout;
         let begun = std::time::Instant::now();
-        self.0.runtime.spawn_blocking(move || {
+        let job = move || {
             // The time may be over before a thread was free.
             if let Some(timeout) = timeout.filter(|timeout| begun.elapsed() > *timeout) {
                 return done(Err(timed_out(&name, timeout)));
@@ -150,7 +152,12 @@ impl Backend for Embedded {
                 .as_ref()
                 .map(|(id, signature)| Expects { id: *id, signature });
             done(inner.call(&name, expects, &arguments));
-        });
+        };
+        // A callback of the embedder's that panics must not take the thread with it. Without a
+        // thread the job is dropped, and what waits for it is told.
+        let _ = self.0.calls.submit(Box::new(move || {
+            let _ = catch_unwind(AssertUnwindSafe(job));
+        }));
         0
     }
 

@@ -40,7 +40,7 @@ use crate::config::PluginName;
 use crate::home::{Home, HomeLock};
 use crate::loader::Target;
 use crate::registry::Registry;
-use crate::rpc::Server;
+use crate::rpc::{Pool, Server};
 
 use events::Logs;
 use plugin::Plugin;
@@ -137,6 +137,9 @@ pub(crate) struct Inner {
     lock: Mutex<Option<HomeLock>>,
     pub(crate) program: PathBuf,
     pub(crate) runtime: Handle,
+    /// Runs calls that were started and not waited for, apart from the host's own work: calls that
+    /// wait for one another must not keep a plugin from being launched.
+    calls: Pool,
     pub(crate) logs: Logs,
     registry: RwLock<Registry<Target>>,
     pub(crate) builder: Builder,

@@ -68,8 +68,8 @@ struct Job {
 impl Drop for Job {
     fn drop(&mut self) {
         let gone = Failure::new(
-            FailureKind::CoreGone,
-            "the core has shut down before the call ran",
+            FailureKind::Overloaded,
+            "the call was not run: the core is shutting down, or has no thread for it",
         );
         self.started.complete(self.number, &Err(gone));
     }

@@ -16,6 +16,7 @@ mod session;
 mod tests;
 
 pub use error::RpcError;
+pub(crate) use pool::Pool;
 pub use server::Server;
 
 use std::sync::Arc;

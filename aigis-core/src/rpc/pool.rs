@@ -10,13 +10,13 @@ use std::time::Duration;
 const IDLE: Duration = Duration::from_secs(10);
 
 /// What a thread runs. It must not panic.
-pub(super) type Task = Box<dyn FnOnce() + Send>;
+pub(crate) type Task = Box<dyn FnOnce() + Send>;
 
 /// A pool of threads that grows with the calls that block, and shrinks again.
 ///
 /// A new thread starts only while tasks wait that no idle thread can take, and one at a time: a burst
 /// of short calls is over before many threads are there, long ones get a thread each.
-pub(super) struct Pool {
+pub(crate) struct Pool {
     shared: Arc<Shared>,
 }
 
@@ -39,7 +39,7 @@ struct State {
 
 impl Pool {
     /// Makes a pool of at most `limit` threads.
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
             shared: Arc::new(Shared {
                 limit,
@@ -53,7 +53,7 @@ impl Pool {
     ///
     /// # Errors
     /// The system gives not even one thread.
-    pub(super) fn submit(&self, task: Task) -> io::Result<()> {
+    pub(crate) fn submit(&self, task: Task) -> io::Result<()> {
         let mut state = self.shared.lock();
         state.queue.push_back(task);
         if let Err(error) = self.shared.grow(&mut state)
