@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::plugin::Prepared;
+use super::prepare::Prepared;
 use super::step::{Step, StepError};
 use super::{Inner, lock};
 use crate::logging::Level;

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
-use super::State;
+use super::{State, lock};
 use crate::home::Home;
 use crate::logging::{Level, LogError, LogFile, Rotation};
 use crate::source::Progress;
@@ -72,11 +72,6 @@ pub(crate) struct Logs {
     observer: Option<Arc<dyn Observer>>,
     core: Mutex<LogFile>,
     plugins: Mutex<HashMap<String, Arc<Mutex<LogFile>>>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A writer that panicked has at worst left a record out.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Logs {

@@ -10,6 +10,7 @@ mod core_skills;
 mod events;
 mod operations;
 mod plugin;
+mod prepare;
 mod process;
 mod requirements;
 mod secrets;
@@ -170,6 +171,8 @@ enum Phase {
     Closed,
 }
 
+/// Takes a lock of the host's. Each holder changes one thing, so one that panicked leaves nothing half
+/// changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use aigis_plugin_api::session::SessionGrant;
 use tokio::sync::{mpsc, oneshot};
 
-use super::plugin::{Plugin, Prepared};
+use super::plugin::Plugin;
+use super::prepare::Prepared;
 use super::secrets::Delivered;
 use super::step::Step;
 use super::{Inner, State};
