@@ -2,10 +2,10 @@
 
 use std::ffi::c_void;
 
-use abi_stable::StableAbi;
-use abi_stable::type_layout::TypeLayout;
-
-use super::{Buffer, Bytes, HostApi, Status, Text};
+use super::layout::{Fields, fields};
+use super::{
+    Buffer, Bytes, Completion, Entered, HostApi, LogRecord, Request, Seat, Slice, Status, Text,
+};
 
 /// The name of the one symbol that a plugin's library exports.
 pub const SYMBOL: &str = "aigis_plugin_descriptor";
@@ -14,14 +14,14 @@ pub const SYMBOL: &str = "aigis_plugin_descriptor";
 pub const MAGIC: [u8; 8] = *b"AIGISPLG";
 
 /// Changes when an old library can no longer be used.
-pub const ABI_MAJOR: u32 = 0;
+pub const ABI_MAJOR: u32 = 1;
 
 /// Grows when something is added that an old library lacks. A host loads its own minor and older ones.
-pub const ABI_MINOR: u32 = 1;
+pub const ABI_MINOR: u32 = 0;
 
 /// The start of a descriptor, the same in every ABI version there will ever be.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, StableAbi)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// [`MAGIC`].
     pub magic: [u8; 8],
@@ -38,7 +38,6 @@ pub struct Header {
 /// Every function may be called from any thread. A function that fails returns
 /// [`Status::Failed`] with an encoded [`crate::error::Failure`] in the buffer it was given.
 #[repr(C)]
-#[derive(StableAbi)]
 pub struct Descriptor {
     /// Magic, version and size, read before anything else.
     pub header: Header,
@@ -46,46 +45,96 @@ pub struct Descriptor {
     pub rustc: Text<'static>,
     /// The version of `aigis-plugin-api` the library was built with.
     pub api_version: Text<'static>,
-    /// Returns the `abi_stable` layout of this type as the library knows it, for the probe.
-    pub layout: extern "C" fn() -> *const c_void,
+    /// Every type that crosses, as the library was built, for the probe.
+    pub layout: Slice<'static, Fields>,
     /// Writes an encoded [`crate::library::Description`].
     pub describe: extern "C" fn(out: &mut Buffer) -> Status,
     /// Runs the constructors. Called once, before any `call`. `host` outlives the generation;
-    /// `grant` is an encoded [`crate::context::Grant`].
-    pub open: extern "C" fn(host: &'static HostApi, grant: Bytes<'_>, error: &mut Buffer) -> Status,
+    /// `grant` is an encoded [`crate::context::Grant`]; `saved` is what `save` of the version before
+    /// has written, or empty.
+    pub open: extern "C" fn(
+        host: &'static HostApi,
+        grant: Bytes<'_>,
+        saved: Bytes<'_>,
+        error: &mut Buffer,
+    ) -> Status,
     /// Runs skill `index` (its place in the description) with encoded arguments.
     pub call: extern "C" fn(index: u32, arguments: Bytes<'_>, out: &mut Buffer) -> Status,
     /// Returns the typed entry of skill `index`, or null where it has none.
     pub direct: extern "C" fn(index: u32) -> *const c_void,
+    /// Writes the state for the next version, encoded. Called while no call is inside;
+    /// [`Status::Absent`] when the author wrote no `save`.
+    pub save: extern "C" fn(out: &mut Buffer) -> Status,
     /// Runs `cleanup` and drops the state. Called once, after the last call has left.
     pub close: extern "C" fn(error: &mut Buffer) -> Status,
 }
 
-/// Returns the layout of [`Descriptor`] as this build knows it.
-pub fn layout() -> &'static TypeLayout {
-    Descriptor::LAYOUT
-}
+/// Every type that crosses, as this build lays it out.
+pub(super) static LAYOUT: &[Fields] = &[
+    fields!(
+        "Header",
+        Header {
+            magic,
+            major,
+            minor,
+            size
+        }
+    ),
+    fields!(
+        "Descriptor",
+        Descriptor {
+            header,
+            rustc,
+            api_version,
+            layout,
+            describe,
+            open,
+            call,
+            direct,
+            save,
+            close
+        }
+    ),
+    fields!(
+        "HostApi",
+        HostApi {
+            size,
+            context,
+            log,
+            enabled,
+            call,
+            start,
+            cancel,
+            link,
+            enter,
+            attend,
+            inside
+        }
+    ),
+    super::list::SLICE,
+    super::list::TEXT,
+    super::list::LIST,
+    fields!(
+        "Seat",
+        Seat {
+            attention,
+            depth,
+            frames
+        }
+    ),
+    fields!("Request", Request<'static> { name, link, arguments, timeout_ms }),
+    fields!("Completion", Completion { data, complete }),
+    fields!("Entered", Entered { entry, seat }),
+    fields!("LogRecord", LogRecord<'static> { level, target, message, fields }),
+];
 
-/// Compares the layout that a library reports with this build's, field by field.
+/// Compares the layouts that a library reports with this build's, field by field.
 ///
 /// # Errors
-/// Where they differ, in words; nothing of the library is kept.
-///
-/// # Safety
-/// `reported` came from [`Descriptor::layout`] of a loaded library whose header has this build's
-/// magic and major version.
+/// Every field that differs, in words.
 #[cfg(feature = "host")]
-pub unsafe fn check_layout(reported: *const c_void) -> Result<(), String> {
-    use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
-
-    if reported.is_null() {
-        return Err("the library reports no layout".to_owned());
-    }
-    // SAFETY: by the caller's promise it is a `&'static TypeLayout` of that library; the major
-    // version fixes the version of `abi_stable`, and with it the layout of the layout.
-    let reported = unsafe { &*reported.cast::<TypeLayout>() };
-    // Formatted at once: the error points into the library.
-    check_layout_compatibility(layout(), reported).map_err(|error| error.to_string())
+pub fn check_layout(descriptor: &Descriptor) -> Result<(), String> {
+    super::layout::compare(LAYOUT, descriptor.layout.as_slice())
 }
 
 #[cfg(test)]

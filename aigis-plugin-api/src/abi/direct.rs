@@ -7,8 +7,6 @@
 use std::ffi::c_void;
 use std::mem::{self, MaybeUninit};
 
-use abi_stable::StableAbi;
-
 use super::{Buffer, List, Slice, Status, Text};
 use crate::arguments::{Mode, Modes, Own, Ref};
 use crate::error::Failure;
@@ -100,7 +98,6 @@ impl<T: Direct> Direct for Vec<T> {
 
 /// An `Option` with a fixed layout.
 #[repr(C)]
-#[derive(StableAbi)]
 pub struct Opt<T> {
     some: u8,
     value: MaybeUninit<T>,
@@ -143,7 +140,6 @@ impl<T: Direct> Direct for Option<T> {
 
 /// Two values with a fixed layout.
 #[repr(C)]
-#[derive(StableAbi)]
 pub struct Both<A, B>(A, B);
 
 impl<A: Direct, B: Direct> Direct for (A, B) {
@@ -333,7 +329,7 @@ fn run<R: Direct>(
     error: &mut Buffer,
     body: impl FnOnce() -> Result<R, Failure>,
 ) -> Status {
-    match crate::library::contain(name, body) {
+    match crate::library::contain_entry(name, body) {
         Ok(value) => {
             out.write(value.into_abi());
             Status::Ok

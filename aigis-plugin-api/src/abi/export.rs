@@ -2,8 +2,9 @@
 
 use std::ffi::c_void;
 
+use super::descriptor::LAYOUT;
 use super::{
-    ABI_MAJOR, ABI_MINOR, Buffer, Bytes, Descriptor, Header, HostApi, MAGIC, Status, Text,
+    ABI_MAJOR, ABI_MINOR, Buffer, Bytes, Descriptor, Header, HostApi, MAGIC, Slice, Status, Text,
 };
 use crate::error::Failure;
 use crate::library;
@@ -22,21 +23,18 @@ static DESCRIPTOR: Descriptor = Descriptor {
     },
     rustc: Text::new(env!("AIGIS_RUSTC")),
     api_version: Text::new(env!("CARGO_PKG_VERSION")),
-    layout,
+    layout: Slice::of(LAYOUT),
     describe,
     open,
     call,
     direct,
+    save,
     close,
 };
 
 /// Returns this library's own descriptor, the one that a host finds by its symbol.
 pub fn descriptor() -> &'static Descriptor {
     &DESCRIPTOR
-}
-
-extern "C" fn layout() -> *const c_void {
-    std::ptr::from_ref(super::layout()).cast()
 }
 
 fn answer(out: &mut Buffer, outcome: Result<Vec<u8>, Failure>) -> Status {
@@ -56,8 +54,15 @@ extern "C" fn describe(out: &mut Buffer) -> Status {
     answer(out, library::contain("describe", library::describe))
 }
 
-extern "C" fn open(host: &'static HostApi, grant: Bytes<'_>, error: &mut Buffer) -> Status {
-    let outcome = library::contain("new", || library::open(host, grant.as_slice()));
+extern "C" fn open(
+    host: &'static HostApi,
+    grant: Bytes<'_>,
+    saved: Bytes<'_>,
+    error: &mut Buffer,
+) -> Status {
+    let outcome = library::contain("new", || {
+        library::open(host, grant.as_slice(), saved.as_slice())
+    });
     answer(error, outcome.map(|()| Vec::new()))
 }
 
@@ -67,6 +72,14 @@ extern "C" fn call(index: u32, arguments: Bytes<'_>, out: &mut Buffer) -> Status
 
 extern "C" fn direct(index: u32) -> *const c_void {
     library::contain("direct", || Ok(library::direct(index))).unwrap_or(std::ptr::null())
+}
+
+extern "C" fn save(out: &mut Buffer) -> Status {
+    match library::contain("save", library::save) {
+        Ok(Some(saved)) => answer(out, Ok(saved)),
+        Ok(None) => Status::Absent,
+        Err(failure) => answer(out, Err(failure)),
+    }
 }
 
 extern "C" fn close(error: &mut Buffer) -> Status {

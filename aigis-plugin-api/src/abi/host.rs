@@ -1,16 +1,13 @@
 //! What the core offers to a library while it is loaded.
 
 use std::ffi::c_void;
-use std::mem::MaybeUninit;
 
-use abi_stable::StableAbi;
-
-use super::{Buffer, Bytes, Status, Text};
+use super::{Buffer, Bytes, Seat, Status, Text};
 use crate::error::Failure;
 
 /// One call by name, with encoded arguments.
 #[repr(C)]
-#[derive(Clone, Copy, StableAbi)]
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// The full name of the skill.
     pub name: Text<'a>,
@@ -24,7 +21,6 @@ pub struct Request<'a> {
 
 /// Where the outcome of a started call goes.
 #[repr(C)]
-#[derive(StableAbi)]
 pub struct Completion {
     /// Handed back to `complete`.
     pub data: *mut c_void,
@@ -36,19 +32,20 @@ pub struct Completion {
 // `HostApi::start`) that `complete` may be called with it from any thread.
 unsafe impl Send for Completion {}
 
-/// A call that has been let into a generation.
+/// A call that has been let into a generation, or has not.
 #[repr(C)]
-#[derive(StableAbi)]
+#[derive(Clone, Copy)]
 pub struct Entered {
-    /// The typed entry, for exactly the signature the link was made with.
+    /// The typed entry, for exactly the signature the link was made with; null when there is none.
     pub entry: *const c_void,
-    /// Keeps the generation loaded until it is handed to [`HostApi::leave`].
-    pub guard: *const c_void,
+    /// Where the calling thread sits; it keeps the generation loaded until it leaves. Read only when
+    /// `entry` is not null.
+    pub seat: *const Seat,
 }
 
 /// One event of a plugin's code.
 #[repr(C)]
-#[derive(Clone, Copy, StableAbi)]
+#[derive(Clone, Copy)]
 pub struct LogRecord<'a> {
     /// 0 trace, 1 debug, 2 info, 3 warn, 4 error.
     pub level: u8,
@@ -64,7 +61,6 @@ pub struct LogRecord<'a> {
 ///
 /// New functions are added at the end, with a higher minor ABI version.
 #[repr(C)]
-#[derive(StableAbi)]
 pub struct HostApi {
     /// The size of this struct in bytes, as the host was built.
     pub size: usize,
@@ -92,15 +88,13 @@ pub struct HostApi {
         name: Text<'_>,
         signature: Bytes<'_>,
     ) -> *const c_void,
-    /// Enters the generation that serves a link, for a direct call. [`Status::Absent`] when there
-    /// is no direct entry for it: then `call` serves, or says what is wrong.
-    pub enter: unsafe extern "C" fn(
-        context: *const c_void,
-        link: *const c_void,
-        out: &mut MaybeUninit<Entered>,
-    ) -> Status,
-    /// Leaves a generation that `enter` entered.
-    pub leave: unsafe extern "C" fn(context: *const c_void, guard: *const c_void),
+    /// Enters the generation that serves a link, for a direct call. No entry when there is none for
+    /// it: then `call` serves, or says what is wrong.
+    pub enter: unsafe extern "C" fn(context: *const c_void, link: *const c_void) -> Entered,
+    /// Does what the host wants of a thread, after [`Seat::leave`] has returned true.
+    pub attend: unsafe extern "C" fn(context: *const c_void, seat: *const Seat),
+    /// Tells whether the calling thread is inside a call that the host has made into this generation.
+    pub inside: unsafe extern "C" fn(context: *const c_void) -> bool,
 }
 
 // SAFETY: every function may be called from any thread with `context`; that is what the host
@@ -119,15 +113,29 @@ pub(crate) struct Inside<'h> {
 }
 
 impl Inside<'_> {
+    #[inline]
     pub(crate) fn entry(&self) -> *const c_void {
         self.entered.entry
     }
 }
 
 impl Drop for Inside<'_> {
+    #[inline]
     fn drop(&mut self) {
-        // SAFETY: the guard came from this host's `enter` and is handed back once.
-        unsafe { (self.host.leave)(self.host.context, self.entered.guard) }
+        // SAFETY: the host let this thread in, so the seat is this thread's own (or made for this
+        // one call) and stays where it is until the thread has left.
+        let wanted = unsafe { (*self.entered.seat).leave() };
+        if wanted {
+            self.attend();
+        }
+    }
+}
+
+impl Inside<'_> {
+    #[cold]
+    fn attend(&self) {
+        // SAFETY: the seat came from this host's `enter`, on this thread.
+        unsafe { (self.host.attend)(self.host.context, self.entered.seat) }
     }
 }
 
@@ -182,18 +190,26 @@ impl HostApi {
         unsafe { (self.link)(self.context, name.into(), signature.into()) }
     }
 
+    /// Tells whether this thread runs a call that the host has made into this library.
+    pub(crate) fn is_inside(&self) -> bool {
+        // SAFETY: `context` is the host's own; any thread may call.
+        unsafe { (self.inside)(self.context) }
+    }
+
     /// Enters the generation that serves `link`, if it has a direct entry for it.
     ///
     /// # Safety
     /// `link` came from this host's [`link_import`](Self::link_import).
+    #[inline]
     pub(crate) unsafe fn enter_link(&self, link: *const c_void) -> Option<Inside<'_>> {
-        let mut entered = MaybeUninit::uninit();
         // SAFETY: `link` is this host's by the caller's promise.
-        let status = unsafe { (self.enter)(self.context, link, &mut entered) };
-        (status == Status::Ok).then(|| Inside {
+        let entered = unsafe { (self.enter)(self.context, link) };
+        if entered.entry.is_null() {
+            return None;
+        }
+        Some(Inside {
             host: self,
-            // SAFETY: the host writes it before it returns `Ok`.
-            entered: unsafe { entered.assume_init() },
+            entered,
         })
     }
 }

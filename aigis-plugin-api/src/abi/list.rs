@@ -4,12 +4,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
 
-use abi_stable::StableAbi;
+use super::layout::{Fields, fields};
 
 /// A borrowed run of `T`, as `&[T]` is, with a fixed layout.
 #[repr(C)]
-#[derive(StableAbi)]
-#[sabi(bound(T: 'a))]
 pub struct Slice<'a, T> {
     start: *const T,
     len: usize,
@@ -26,30 +24,44 @@ impl<T> Copy for Slice<'_, T> {}
 
 impl<'a, T> From<&'a [T]> for Slice<'a, T> {
     fn from(items: &'a [T]) -> Self {
+        Self::of(items)
+    }
+}
+
+// SAFETY: it is a `&[T]`.
+unsafe impl<T: Sync> Send for Slice<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Slice<'_, T> {}
+
+impl<'a, T> Slice<'a, T> {
+    /// Borrows `items`.
+    pub const fn of(items: &'a [T]) -> Self {
         Self {
             start: items.as_ptr(),
             len: items.len(),
             lifetime: PhantomData,
         }
     }
-}
 
-impl<'a, T> Slice<'a, T> {
     /// Returns the items.
     pub fn as_slice(self) -> &'a [T] {
-        // SAFETY: the private fields are filled by `From<&'a [T]>` alone, on this side or in a
+        // SAFETY: the private fields are filled by `of` alone, on this side or in a
         // library whose ABI version and layout the loader has checked: `start` is valid for `len`
         // items during `'a`.
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 }
 
+pub(super) const SLICE: Fields = fields!("Slice", Slice<'static, u8> { start, len });
+pub(super) const TEXT: Fields = fields!("Text", Text<'static> { bytes });
+pub(super) const LIST: Fields = fields!("List", List<u8> { start, len, capacity, drop });
+
 /// Borrowed bytes.
 pub type Bytes<'a> = Slice<'a, u8>;
 
 /// Borrowed UTF-8 text, as `&str` is, with a fixed layout.
 #[repr(C)]
-#[derive(Clone, Copy, StableAbi)]
+#[derive(Clone, Copy)]
 pub struct Text<'a> {
     bytes: Slice<'a, u8>,
 }
@@ -64,11 +76,7 @@ impl<'a> Text<'a> {
     /// Borrows `text`.
     pub const fn new(text: &'a str) -> Self {
         Self {
-            bytes: Slice {
-                start: text.as_ptr(),
-                len: text.len(),
-                lifetime: PhantomData,
-            },
+            bytes: Slice::of(text.as_bytes()),
         }
     }
 
@@ -88,7 +96,6 @@ impl fmt::Debug for Text<'_> {
 
 /// An owned run of `T` that is freed by whoever made it.
 #[repr(C)]
-#[derive(StableAbi)]
 pub struct List<T> {
     start: *mut T,
     len: usize,

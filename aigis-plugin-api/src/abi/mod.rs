@@ -1,7 +1,7 @@
 //! Everything that crosses the boundary between the core and a plugin's library.
 //!
-//! Only `repr(C)` types that derive `StableAbi` stand here, and nothing outside this module and
-//! the core's loader touches a raw pointer that came from the other side. The contract in short:
+//! Only `repr(C)` types stand here, each listed with its fields in the descriptor's layout, and
+//! nothing outside this module and the core's loader touches a raw pointer that came from the other side. The contract in short:
 //!
 //! 1. A library exports one symbol, [`SYMBOL`], a [`Descriptor`].
 //! 2. The host reads its [`Header`] first and compares magic, version and size; only then the rest.
@@ -14,24 +14,29 @@ mod direct;
 mod export;
 mod host;
 mod instance;
+mod layout;
 mod link;
 mod list;
+mod seat;
+mod sync;
 
 #[cfg(feature = "host")]
 pub use descriptor::check_layout;
-pub use descriptor::{ABI_MAJOR, ABI_MINOR, Descriptor, Header, MAGIC, SYMBOL, layout};
+pub use descriptor::{ABI_MAJOR, ABI_MINOR, Descriptor, Header, MAGIC, SYMBOL};
 pub use direct::{Direct, DirectArg, DirectIn, DirectOut, Scalar};
 #[doc(hidden)]
 pub use export::descriptor;
 pub(crate) use host::OnOutcome;
 pub use host::{Completion, Entered, HostApi, LogRecord, Request};
 pub use instance::Instance;
+pub use layout::{Field, Fields};
 pub use link::Link;
 pub use list::{Buffer, Bytes, List, Slice, Text};
+pub use seat::{SEAT_FRAMES, Seat};
 
 /// What a call across the boundary came to; the number is the ABI.
 #[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, abi_stable::StableAbi)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// The result is in the output.
     Ok,

@@ -17,7 +17,7 @@ use crate::signature::Signature;
 use crate::skill::{Block, Skill};
 
 pub use panic::contain;
-pub(crate) use panic::contain_callback;
+pub(crate) use panic::{contain_callback, contain_entry};
 
 /// What a library says about its skills; crosses encoded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,7 +119,7 @@ pub(crate) fn describe() -> Result<Vec<u8>, Failure> {
         .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))
 }
 
-pub(crate) fn open(host: &'static HostApi, grant: &[u8]) -> Result<(), Failure> {
+pub(crate) fn open(host: &'static HostApi, grant: &[u8], _saved: &[u8]) -> Result<(), Failure> {
     let grant: Grant = codec::from_slice(grant).map_err(|error| {
         Failure::new(
             FailureKind::Internal,
@@ -159,6 +159,10 @@ pub(crate) fn direct(index: u32) -> *const c_void {
     skill(index).map_or(std::ptr::null(), |skill| {
         (skill.direct)(&(skill.signature)())
     })
+}
+
+pub(crate) fn save() -> Result<Option<Vec<u8>>, Failure> {
+    Ok(None)
 }
 
 pub(crate) fn close() -> Result<(), Failure> {

@@ -5,12 +5,14 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::Mutex;
 
+use crate::abi::HostApi;
 use crate::error::{Failure, FailureKind};
 use crate::logger::{LogLevel, Logger};
 
 thread_local! {
-    /// How many contained calls are running on this thread. Without a destructor: a thread-local
-    /// with one would keep the library mapped for as long as the thread lives.
+    /// How many pieces of contained code are running on this thread, typed entries apart: of those
+    /// the host knows, and they are to cost nothing. Without a destructor: nothing is to be left in
+    /// threads that live on.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -31,12 +33,13 @@ pub(super) fn install() {
         let location = info
             .location()
             .map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
-        if DEPTH.get() > 0 {
+        let host = super::host();
+        if DEPTH.get() > 0 || host.is_some_and(HostApi::is_inside) {
             let mut locations = LOCATIONS.lock().unwrap_or_else(|e| e.into_inner());
             let key = thread_key();
             locations.retain(|(thread, _)| *thread != key);
             locations.push((key, location));
-        } else if let Some(host) = super::host() {
+        } else if let Some(host) = host {
             // A thread of the plugin's own: nobody is waiting for it, so the log is told.
             Logger::to_host(host).log(
                 LogLevel::Error,
@@ -74,7 +77,18 @@ pub fn contain<R>(skill: &str, body: impl FnOnce() -> Result<R, Failure>) -> Res
     DEPTH.set(DEPTH.get() + 1);
     let outcome = catch_unwind(AssertUnwindSafe(body));
     DEPTH.set(DEPTH.get() - 1);
-    match outcome {
+    outcome
+        .unwrap_or_else(|payload| Err(caught(skill, payload)))
+        .map_err(|failure| failure.of_skill(skill))
+}
+
+/// Does the same for a typed entry, which the host has let this thread into.
+#[inline]
+pub(crate) fn contain_entry<R>(
+    skill: &str,
+    body: impl FnOnce() -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(failure)) => Err(failure.of_skill(skill)),
         Err(payload) => Err(caught(skill, payload)),

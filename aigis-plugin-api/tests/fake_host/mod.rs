@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::mem::MaybeUninit;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -16,7 +15,8 @@ use aigis_plugin_api::__private::{
 };
 use aigis_plugin_api::Value;
 use aigis_plugin_api::abi::{
-    self, Buffer, Bytes, Completion, Descriptor, Entered, HostApi, LogRecord, Request, Status, Text,
+    self, Buffer, Bytes, Completion, Descriptor, Entered, HostApi, LogRecord, Request, Seat,
+    Status, Text,
 };
 use aigis_plugin_api::codec;
 use aigis_plugin_api::signature::differences;
@@ -90,7 +90,8 @@ impl FakeHost {
                 cancel,
                 link,
                 enter,
-                leave,
+                attend,
+                inside,
             },
             descriptor: abi::descriptor(),
             description: describe(),
@@ -111,7 +112,12 @@ impl FakeHost {
     pub fn open(&'static self, settings: Option<Value>) -> Result<(), Failure> {
         let grant = codec::to_vec(&grant(settings)).expect("encodes");
         let mut error = Buffer::default();
-        match (self.descriptor.open)(&self.api, grant.as_slice().into(), &mut error) {
+        match (self.descriptor.open)(
+            &self.api,
+            grant.as_slice().into(),
+            [].as_slice().into(),
+            &mut error,
+        ) {
             Status::Ok => Ok(()),
             Status::Failed | Status::Absent => Err(Failure::decode(error.as_slice())),
         }
@@ -347,23 +353,28 @@ unsafe extern "C" fn link(
     pointer.cast()
 }
 
-unsafe extern "C" fn enter(
-    context: *const c_void,
-    link: *const c_void,
-    out: &mut MaybeUninit<Entered>,
-) -> Status {
+thread_local! {
+    /// Where this thread sits. Every leave is heard of.
+    static SEAT: &'static Seat = Box::leak(Box::new(Seat::new(1)));
+}
+
+unsafe extern "C" fn enter(context: *const c_void, link: *const c_void) -> Entered {
     let host = host(context);
     // SAFETY: it came from `link`, and links are never removed.
     let link = unsafe { &*link.cast::<Link>() };
+    let absent = Entered {
+        entry: std::ptr::null(),
+        seat: std::ptr::null(),
+    };
     let Some((index, skill)) = host.skill(&link.name) else {
-        return Status::Absent;
+        return absent;
     };
     if skill.signature.id() != link.signature.id() {
-        return Status::Absent;
+        return absent;
     }
     let entry = (host.descriptor.direct)(index);
     if entry.is_null() {
-        return Status::Absent;
+        return absent;
     }
     host.inside.fetch_add(1, Ordering::SeqCst);
     *host
@@ -372,14 +383,18 @@ unsafe extern "C" fn enter(
         .unwrap()
         .entry(link.name.clone())
         .or_default() += 1;
-    out.write(Entered {
-        entry,
-        guard: std::ptr::from_ref(link).cast(),
-    });
-    Status::Ok
+    SEAT.with(|seat| {
+        let frame = std::ptr::from_ref(link).cast_mut().cast::<c_void>();
+        assert_eq!(seat.enter(|| frame, || {}), Some(frame));
+        Entered { entry, seat: *seat }
+    })
 }
 
-unsafe extern "C" fn leave(context: *const c_void, guard: *const c_void) {
-    assert!(!guard.is_null());
+unsafe extern "C" fn attend(context: *const c_void, seat: *const Seat) {
+    assert_eq!(seat, SEAT.with(|own| std::ptr::from_ref(*own)));
     host(context).inside.fetch_sub(1, Ordering::SeqCst);
+}
+
+unsafe extern "C" fn inside(_: *const c_void) -> bool {
+    SEAT.with(|seat| seat.frames().next().is_some())
 }

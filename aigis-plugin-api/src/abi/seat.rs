@@ -1,0 +1,114 @@
+//! Where a thread sits: which calls it is inside of, for the host to see.
+//!
+//! A guard costs its caller two plain stores and no shared cache line. A *frame* names what the host
+//! must not take away while it stands. The owner of a seat alone writes frames; the host reads them
+//! from outside, after it has taken something out of the place where callers find it:
+//!
+//! ```text
+//! caller                              host
+//! frame = what the place holds        place = what is new
+//! -- light fence --                   == heavy fence ==
+//! is it still in the place?           is what is old in any frame?
+//! ```
+//!
+//! One of the two fences being heavy, either the host sees the frame or the caller sees the new
+//! content of the place and looks again. The same holds for leaving: either the host, having asked for
+//! attention, sees the frame gone, or the leaving thread sees that attention is asked for.
+
+use std::ffi::c_void;
+
+use super::sync::{AtomicPtr, AtomicU32, Ordering, light_fence};
+
+/// How many calls one thread can be inside of at one seat; the host has others for deeper ones.
+pub const SEAT_FRAMES: usize = 29;
+
+/// The frames of one thread. Its address is handed out by the host, which never frees it while a
+/// thread may use it.
+///
+/// On cache lines of its own: its owner writes it at every call.
+#[repr(C, align(128))]
+#[derive(Debug)]
+pub struct Seat {
+    /// Not zero when the host wants to be told that the owner has left a call.
+    pub(super) attention: AtomicU32,
+    /// How many frames stand.
+    pub(super) depth: AtomicU32,
+    /// What must stay, the outermost call first; null from `depth` on.
+    pub(super) frames: [AtomicPtr<c_void>; SEAT_FRAMES],
+}
+
+impl Seat {
+    /// Makes an empty seat.
+    pub fn new(attention: u32) -> Self {
+        Self {
+            attention: AtomicU32::new(attention),
+            depth: AtomicU32::new(0),
+            frames: std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut())),
+        }
+    }
+
+    /// Puts up a frame with what `place` holds, and returns that; `None` when no frame is free. Only
+    /// the seat's owner may call this.
+    ///
+    /// What is returned may be null; then too the frame stands, until [`leave`](Self::leave).
+    /// `fence` is the light fence, or a full one where no heavy fence can be asked of other threads.
+    #[inline]
+    pub fn enter(&self, place: impl Fn() -> *mut c_void, fence: impl Fn()) -> Option<*mut c_void> {
+        let depth = self.depth.load(Ordering::Relaxed);
+        let frame = self.frames.get(depth as usize)?;
+        let mut seen = place();
+        loop {
+            frame.store(seen, Ordering::Release);
+            fence();
+            let again = place();
+            if again == seen {
+                break;
+            }
+            seen = again;
+        }
+        self.depth.store(depth + 1, Ordering::Relaxed);
+        Some(seen)
+    }
+
+    /// Takes the innermost frame down. Only the seat's owner may call this, once for each
+    /// [`enter`](Self::enter). True when the host wants the thread's attention.
+    #[inline]
+    pub fn leave(&self) -> bool {
+        let depth = self.depth.load(Ordering::Relaxed).wrapping_sub(1);
+        self.depth.store(depth, Ordering::Relaxed);
+        if let Some(frame) = self.frames.get(depth as usize) {
+            // What the call did happened before; the host looks with `Acquire`.
+            frame.store(std::ptr::null_mut(), Ordering::Release);
+        }
+        light_fence();
+        self.attention.load(Ordering::Relaxed) != 0
+    }
+
+    /// Replaces the innermost frame. Only the seat's owner may call this, between an `enter` and its
+    /// `leave`; whether what it names may be used still has to be found out, as in `enter`.
+    pub fn replace(&self, content: *mut c_void) {
+        let depth = self.depth.load(Ordering::Relaxed).wrapping_sub(1);
+        if let Some(frame) = self.frames.get(depth as usize) {
+            frame.store(content, Ordering::Release);
+        }
+    }
+
+    /// Returns the frames that stand, the outermost first, as any thread sees them now.
+    pub fn frames(&self) -> impl Iterator<Item = *mut c_void> {
+        let all = self
+            .frames
+            .iter()
+            .map(|frame| frame.load(Ordering::Acquire));
+        all.filter(|content| !content.is_null())
+    }
+
+    /// Asks the owner for attention at its next leave; `bits` say what for.
+    pub fn ask(&self, bits: u32) {
+        self.attention.fetch_or(bits, Ordering::SeqCst);
+    }
+
+    /// Takes `bits` back and returns all that were asked for.
+    pub fn answer(&self, bits: u32) -> u32 {
+        self.attention.fetch_and(!bits, Ordering::SeqCst)
+    }
+}
