@@ -106,20 +106,20 @@ impl Preparations {
 /// Begins to load the plugins, in the background.
 pub(super) fn begin(inner: &Arc<Inner>) -> io::Result<()> {
     let next = Arc::new(AtomicUsize::new(0));
-    for _ in 0..AHEAD.min(inner.plugins.len()) {
+    for _ in 0..AHEAD.min(inner.plugins().len()) {
         let (inner, next) = (Arc::clone(inner), Arc::clone(&next));
         thread::Builder::new()
             .name("aigis-prepare".to_owned())
             .spawn(move || {
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(plugin) = inner.plugins.get(place) else {
+                    let Some(plugin) = inner.plugins().get(place).cloned() else {
                         return;
                     };
                     if inner.is_closing() {
                         return;
                     }
-                    let result = inner.prepare(plugin, false);
+                    let result = inner.prepare(&plugin, false);
                     inner.board.put(place, result);
                 }
             })?;
@@ -128,7 +128,7 @@ pub(super) fn begin(inner: &Arc<Inner>) -> io::Result<()> {
     thread::Builder::new()
         .name("aigis-boot".to_owned())
         .spawn(move || {
-            for (place, plugin) in inner.plugins.iter().enumerate() {
+            for (place, plugin) in inner.plugins().iter().enumerate() {
                 let Some(prepared) = inner.board.take(place) else {
                     return;
                 };

@@ -221,11 +221,12 @@ impl HostBuilder {
             calls: Pool::new(MOST_STARTED),
             logs,
             registry: RwLock::default(),
-            plugins: self
+            switchboard: Arc::default(),
+            plugins: RwLock::new(self
                 .entries
                 .into_iter()
                 .map(|entry| Arc::new(Plugin::new(entry)))
-                .collect(),
+                .collect()),
             launched: Mutex::default(),
             sessions: Mutex::default(),
             server: OnceLock::new(),
@@ -241,9 +242,7 @@ impl HostBuilder {
             inner.home.root().display()
         );
         inner.logs.core(Level::Boot, boot_message);
-        inner
-            .registry_mut()
-            .install_core(core_skills::core_skills(&inner));
+        core_skills::install(&inner);
         let service = Arc::clone(&inner) as Arc<dyn crate::rpc::Service>;
         let server = Server::bind(&handle, &inner.home.socket(), service, std::process::id())
             .map_err(StartError::Socket)?;

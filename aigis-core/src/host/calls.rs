@@ -10,9 +10,10 @@ use aigis_plugin_api::signature::SignatureId;
 
 use super::{HostError, Inner};
 use crate::config::PluginName;
-use crate::loader::{Link, Services, Target};
+use crate::loader::guard::{Slot, Visit};
+use crate::loader::{Route, Services};
 use crate::logging::Level;
-use crate::registry::{Offer, Slot};
+use crate::registry::Offer;
 
 /// What a caller was compiled with.
 #[derive(Clone, Copy)]
@@ -29,30 +30,27 @@ impl Inner {
         expects: Option<Expects<'_>>,
         arguments: &[u8],
     ) -> Result<Vec<u8>, Failure> {
-        let offer = self.registry().offer(name);
-        self.run_offer(offer, name, expects, arguments)
+        let slot = self.registry().find(name);
+        let visit = slot.as_ref().and_then(|slot| Visit::of(&slot.source()));
+        self.run(visit, name, expects, arguments)
     }
 
-    fn run_offer(
+    fn run(
         &self,
-        offer: Option<Arc<Offer<Target>>>,
+        visit: Option<Visit>,
         name: &str,
         expects: Option<Expects<'_>>,
         arguments: &[u8],
     ) -> Result<Vec<u8>, Failure> {
-        // Held until the call has returned: it keeps the generation open.
-        let Some(offer) = offer else {
+        // Inside until the call has returned: it keeps the generation where it is.
+        let Some(visit) = visit else {
             return Err(self.not_found(name));
         };
+        let serving = visit.serving();
         if let Some(expects) = expects {
-            check(&offer, &expects)?;
+            check(serving.offer(), &expects)?;
         }
-        let outcome = match &offer.target {
-            Target::Library {
-                generation, index, ..
-            } => generation.call(*index, arguments),
-            Target::Core(skill) => skill(arguments),
-        };
+        let outcome = serving.call(arguments);
         outcome.map_err(|failure| failure.of_skill(name))
     }
 
@@ -65,7 +63,7 @@ impl Inner {
 }
 
 /// Refuses a call whose caller was compiled for another signature.
-fn check(offer: &Offer<Target>, expects: &Expects<'_>) -> Result<(), Failure> {
+fn check(offer: &Offer, expects: &Expects<'_>) -> Result<(), Failure> {
     if offer.id == expects.id {
         return Ok(());
     }
@@ -83,16 +81,22 @@ fn check(offer: &Offer<Target>, expects: &Expects<'_>) -> Result<(), Failure> {
 }
 
 impl Services for Inner {
-    fn call(&self, name: &str, link: Option<&Link>, arguments: &[u8]) -> Result<Vec<u8>, Failure> {
-        match link {
-            Some(link) => {
+    fn call(&self, route: Route<'_>, arguments: &[u8]) -> Result<Vec<u8>, Failure> {
+        match route {
+            Route::Link(link) => {
                 let expects = Expects {
                     id: link.id,
                     signature: &link.signature,
                 };
-                self.run_offer(link.slot.offer(), name, Some(expects), arguments)
+                let visit = Visit::of(&link.source());
+                Self::run(self, visit, link.slot.name(), Some(expects), arguments)
             }
-            None => Self::call(self, name, None, arguments),
+            Route::Name(name) => Self::call(self, name, None, arguments),
+            Route::Pinned(serving) => {
+                let visit = Visit::at(serving);
+                let name = visit.as_ref().map(|visit| visit.serving().offer().name.clone());
+                Self::run(self, visit, &name.unwrap_or_default(), None, arguments)
+            }
         }
     }
 
@@ -101,8 +105,8 @@ impl Services for Inner {
         let _ = self.calls.submit(job);
     }
 
-    fn slot(&self, name: &str) -> Arc<Slot<Target>> {
-        self.registry_mut().slot(name)
+    fn slot(&self, name: &str) -> Arc<Slot> {
+        self.registry_mut().slot(name, |name| self.new_slot(name))
     }
 
     fn keeps(&self, level: Level) -> bool {

@@ -9,8 +9,10 @@ use aigis_plugin_api::__private::{
 use aigis_plugin_api::codec;
 use serde::Serialize;
 
-use super::Inner;
-use crate::loader::{CoreSkill, Target};
+use super::operations::Reload;
+use super::{Inner, only};
+use crate::loader::guard::Change;
+use crate::loader::{CoreSkill, Serving};
 use crate::registry::{CORE_NAMESPACE, Offer};
 
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Failure> {
@@ -21,8 +23,25 @@ fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Failure> {
 /// The body of one of the core's own skills.
 type Body = fn(&Arc<Inner>, &[u8]) -> Result<Vec<u8>, Failure>;
 
+/// Offers the core's own skills. They are there for as long as the process.
+pub(super) fn install(inner: &Arc<Inner>) {
+    let changes = core_skills(inner).into_iter().map(|serving| {
+        let serving: &'static Serving = Box::leak(Box::new(serving));
+        let offer = Arc::clone(serving.offer());
+        let slot = inner
+            .registry_mut()
+            .install_core(offer, |name| inner.new_slot(name));
+        Change {
+            slot,
+            next: std::ptr::from_ref(serving),
+        }
+    });
+    let changes = changes.collect();
+    inner.board_of_slots().begin(changes, None).commit();
+}
+
 /// Makes the core's own skills, in the namespace `aigis`.
-pub(super) fn core_skills(inner: &Arc<Inner>) -> Vec<Offer<Target>> {
+fn core_skills(inner: &Arc<Inner>) -> Vec<Serving> {
     let weak = Arc::downgrade(inner);
     let skill =
         move |name: &str, doc: &str, parameters: &[(&str, Shape)], result: Shape, body: Body| {
@@ -43,20 +62,27 @@ pub(super) fn core_skills(inner: &Arc<Inner>) -> Vec<Offer<Target>> {
                 Some(inner) => body(&inner, arguments),
                 None => Err(Failure::new(FailureKind::CoreGone, "the core is gone")),
             });
-            Offer {
+            let offer = Offer {
                 name: format!("{CORE_NAMESPACE}.{name}"),
                 doc: doc.to_owned(),
                 id: signature.id(),
                 signature,
-                target: Target::Core(run),
-            }
+            };
+            Serving::of_core(offer, run)
         };
     let opaque = |name: &str| Shape::Opaque(name.to_owned());
     let list = |name: &str| Shape::List(Box::new(opaque(name)));
+    let flag = || Shape::Option(Box::new(Shape::Bool));
     let name = [("name", Shape::Text)];
     let reload = [
         ("name", Shape::Text),
-        ("fresh", Shape::Option(Box::new(Shape::Bool))),
+        ("fresh", flag()),
+        ("force", flag()),
+    ];
+    let reload_set = [
+        ("names", Shape::List(Box::new(Shape::Text))),
+        ("fresh", flag()),
+        ("force", flag()),
     ];
     vec![
         skill(
@@ -94,13 +120,28 @@ pub(super) fn core_skills(inner: &Arc<Inner>) -> Vec<Offer<Target>> {
         ),
         skill(
             "reload",
-            "Fetches, builds and swaps a plugin; with `fresh` a local source is copied anew.",
+            "Fetches, builds and swaps a plugin; with `fresh` a local source is copied anew, with \
+             `force` whoever has been compiled for what it loses gets errors from then on.",
             &reload,
             opaque("PluginStatus"),
             |inner, bytes| {
-                let names = ["name", "fresh"];
-                <(Ref<str>, Own<Option<bool>>)>::decode(&names, bytes, |(name, fresh)| {
-                    encode(&inner.reload(name, fresh.unwrap_or(false))?)
+                type Arguments = (Ref<str>, Own<Option<bool>>, Own<Option<bool>>);
+                Arguments::decode(&["name", "fresh", "force"], bytes, |(name, fresh, force)| {
+                    let how = Reload::new(fresh, force);
+                    encode(&only(inner.reload(&[name], how)?))
+                })
+            },
+        ),
+        skill(
+            "reload_set",
+            "Reloads several plugins together: all of them are switched in one instant, or none.",
+            &reload_set,
+            list("PluginStatus"),
+            |inner, bytes| {
+                type Arguments = (Own<Vec<String>>, Own<Option<bool>>, Own<Option<bool>>);
+                Arguments::decode(&["names", "fresh", "force"], bytes, |(names, fresh, force)| {
+                    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                    encode(&inner.reload(&names, Reload::new(fresh, force))?)
                 })
             },
         ),

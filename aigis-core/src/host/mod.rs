@@ -6,6 +6,7 @@
 mod boot;
 mod builder;
 mod calls;
+mod compatibility;
 mod core_skills;
 mod events;
 mod operations;
@@ -17,6 +18,7 @@ mod secrets;
 mod service;
 mod status;
 mod step;
+mod swap;
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -39,11 +41,12 @@ use tokio::sync::oneshot;
 use crate::build::Builder;
 use crate::config::PluginName;
 use crate::home::{Home, HomeLock};
-use crate::loader::Target;
+use crate::loader::guard::{Slot, Switchboard};
 use crate::registry::Registry;
 use crate::rpc::{Pool, Server};
 
 use events::Logs;
+use operations::Reload;
 use plugin::Plugin;
 
 pub use builder::{HostBuilder, StartError};
@@ -51,6 +54,7 @@ pub use calls::{STEP_FAILED, UNKNOWN_PLUGIN};
 pub use events::{Event, Observer};
 pub use requirements::RequirementsError;
 pub use secrets::SecretsError;
+pub use crate::loader::{GenerationState, GenerationStatus};
 pub use status::{PluginStatus, SkillInfo, State};
 pub use step::{Step, StepError};
 
@@ -142,9 +146,10 @@ pub(crate) struct Inner {
     /// wait for one another must not keep a plugin from being launched.
     calls: Pool,
     pub(crate) logs: Logs,
-    registry: RwLock<Registry<Target>>,
+    registry: RwLock<Registry<Arc<Slot>>>,
+    switchboard: Arc<Switchboard>,
     pub(crate) builder: Builder,
-    plugins: Vec<Arc<Plugin>>,
+    plugins: RwLock<Vec<Arc<Plugin>>>,
     /// The tokens of launched plugins.
     launched: Mutex<HashMap<String, Launched>>,
     sessions: Mutex<service::Sessions>,
@@ -178,14 +183,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Inner {
-    pub(crate) fn registry(&self) -> RwLockReadGuard<'_, Registry<Target>> {
+    pub(crate) fn registry(&self) -> RwLockReadGuard<'_, Registry<Arc<Slot>>> {
         self.registry.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn registry_mut(&self) -> RwLockWriteGuard<'_, Registry<Target>> {
+    pub(crate) fn registry_mut(&self) -> RwLockWriteGuard<'_, Registry<Arc<Slot>>> {
         self.registry
             .write()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the place of a name.
+    fn new_slot(&self, name: &str) -> Arc<Slot> {
+        Slot::new(name, &self.switchboard)
+    }
+
+    fn board_of_slots(&self) -> &Switchboard {
+        &self.switchboard
+    }
+
+    /// Returns the plugins, in the order of the config.
+    pub(crate) fn plugins(&self) -> Vec<Arc<Plugin>> {
+        let plugins = self.plugins.read();
+        plugins.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -200,7 +220,7 @@ impl Inner {
     }
 
     pub(crate) fn status(&self) -> Vec<PluginStatus> {
-        self.plugins.iter().map(|plugin| plugin.status()).collect()
+        self.plugins().iter().map(|plugin| plugin.status()).collect()
     }
 
     pub(crate) fn skills(&self) -> Vec<SkillInfo> {
@@ -226,7 +246,8 @@ impl Inner {
     fn wait_settled(&self, timeout: Option<Duration>, of_interest: impl Fn(&Plugin) -> bool) {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let on_their_way = || {
-            let mut plugins = self.plugins.iter().filter(|plugin| of_interest(plugin));
+            let plugins = self.plugins();
+            let mut plugins = plugins.iter().filter(|plugin| of_interest(plugin));
             plugins.any(|plugin| !plugin.state().is_settled())
         };
         let mut phase = lock(&self.phase);
@@ -283,6 +304,11 @@ impl Inner {
     }
 }
 
+/// Returns the status of the one plugin that was asked for.
+fn only(mut of_one: Vec<PluginStatus>) -> PluginStatus {
+    of_one.swap_remove(0)
+}
+
 impl Host {
     /// Waits until every plugin is ready, finished, failed, stopped or in a crash loop, at most
     /// `timeout`; then returns the status. Blocks.
@@ -305,7 +331,7 @@ impl Host {
     /// # Errors
     /// An unknown name, or the step that failed: then what ran before runs on.
     pub fn reload(&self, name: &str, fresh: bool) -> Result<PluginStatus, HostError> {
-        self.handle.inner.reload(name, fresh)
+        self.handle.inner.reload(&[name], Reload { fresh, force: false }).map(only)
     }
 
     /// Stops a plugin and waits until its processes are gone and its `cleanup` has run. Blocks.

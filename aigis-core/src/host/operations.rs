@@ -2,9 +2,11 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::plugin::{Plugin, Running};
+use super::plugin::{Candidate, Plugin, Running};
+use super::step::StepError;
+use super::swap::Incoming;
 use super::{HostError, Inner, Phase, PluginStatus, State, full_message, lock};
 use crate::loader;
 use crate::logging::Level;
@@ -19,11 +21,34 @@ const SETTLE: Duration = Duration::from_secs(65);
 /// How long a shutdown waits for builds and requirements commands, which it has killed.
 const PREPARATIONS_END: Duration = Duration::from_secs(10);
 
+/// How a reload is done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reload {
+    /// A local source is copied anew.
+    pub(crate) fresh: bool,
+    /// What others have been compiled for may go.
+    pub(crate) force: bool,
+}
+
+impl Reload {
+    /// Reads the optional arguments of a skill.
+    pub(crate) fn new(fresh: Option<bool>, force: Option<bool>) -> Self {
+        Self {
+            fresh: fresh.unwrap_or(false),
+            force: force.unwrap_or(false),
+        }
+    }
+}
+
+/// How long a shutdown waits for libraries to leave memory.
+const UNMAPPING: Duration = Duration::from_secs(2);
+
 impl Inner {
-    fn find(&self, name: &str) -> Result<&Arc<Plugin>, HostError> {
-        let found = self.plugins.iter().find(|p| p.name().as_str() == name);
-        found.ok_or_else(|| {
-            let known = self.plugins.iter().map(|plugin| plugin.name().as_str());
+    fn find(&self, name: &str) -> Result<Arc<Plugin>, HostError> {
+        let plugins = self.plugins();
+        let found = plugins.iter().find(|p| p.name().as_str() == name);
+        found.cloned().ok_or_else(|| {
+            let known = plugins.iter().map(|plugin| plugin.name().as_str());
             HostError::UnknownPlugin {
                 name: name.to_owned(),
                 nearest: registry::nearest(name, known),
@@ -44,47 +69,125 @@ impl Inner {
         Ok(())
     }
 
+    /// Reloads plugins, together if they are several. What fails leaves all of them as they were.
     pub(crate) fn reload(
         self: &Arc<Self>,
-        name: &str,
-        fresh: bool,
-    ) -> Result<PluginStatus, HostError> {
-        let plugin = self.find(name)?;
+        names: &[&str],
+        how: Reload,
+    ) -> Result<Vec<PluginStatus>, HostError> {
+        let set = self.in_order(names)?;
         self.refuse_now()?;
-        self.logs.core(Level::Info, format!("reloading {name}"));
-        let mut running = plugin.lock_running();
-        refuse_on_its_way(plugin, &running)?;
-        // What runs goes on until its next version is ready to take its place.
-        let outcome = self
-            .prepare(plugin, fresh)
-            .and_then(|prepared| self.activate(plugin, &mut running, prepared));
-        match outcome {
+        let all = names.join(", ");
+        if set.iter().any(|plugin| plugin.hands_over_around_here()) {
+            // It would wait for the very call that asks for it.
+            let inner = Arc::clone(self);
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let queued = std::thread::Builder::new()
+                .name("aigis-reload".to_owned())
+                .spawn(move || {
+                    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                    // How it goes is in the log; there is nobody left to tell.
+                    let _ = inner.reload(&names, how);
+                });
+            queued.map_err(|error| {
+                HostError::Refused(format!("no thread can be started for the reload: {error}"))
+            })?;
+            let message = format!("reloading {all} when the call that asks for it has returned");
+            self.logs.core(Level::Info, message);
+            return Ok(set.iter().map(|plugin| plugin.status()).collect());
+        }
+        self.logs.core(Level::Info, format!("reloading {all}"));
+        let mut running: Vec<_> = set.iter().map(|plugin| plugin.lock_running()).collect();
+        for (plugin, running) in set.iter().zip(&running) {
+            refuse_on_its_way(plugin, running)?;
+        }
+        let mut held: Vec<&mut Running> = running.iter_mut().map(|guard| &mut **guard).collect();
+        match self.reload_held(&set, &mut held, how) {
             Ok(()) => {
                 drop(running);
-                self.logs.core(Level::Info, format!("reloaded {name}"));
-                self.wait_settled(Some(SETTLE), |p| p.name() == plugin.name());
-                Ok(plugin.status())
+                self.logs.core(Level::Info, format!("reloaded {all}"));
+                self.wait_settled(Some(SETTLE), |p| set.iter().any(|one| one.name() == p.name()));
+                let order = names.iter().filter_map(|name| self.find(name).ok());
+                Ok(order.map(|plugin| plugin.status()).collect())
             }
             Err(error) => {
-                self.report_failure(plugin, &error);
-                let message = full_message(&error.step);
-                if running.is_empty() {
-                    plugin.fail(self, State::Failed, message);
-                } else {
-                    plugin.keep(self, message);
+                for (plugin, running) in set.iter().zip(&running) {
+                    if *plugin.name() != error.plugin {
+                        continue;
+                    }
+                    self.report_failure(plugin, &error);
+                    let message = full_message(&error.step);
+                    if running.is_empty() {
+                        plugin.fail(self, State::Failed, message);
+                    } else {
+                        plugin.keep(self, message);
+                    }
                 }
                 Err(HostError::Step(error))
             }
         }
     }
 
+    fn reload_held(
+        self: &Arc<Self>,
+        set: &[Arc<Plugin>],
+        running: &mut [&mut Running],
+        how: Reload,
+    ) -> Result<(), StepError> {
+        // What runs goes on until its next version is ready to take its place.
+        let mut prepared = Vec::new();
+        for plugin in set {
+            prepared.push(self.prepare(plugin, how.fresh)?);
+        }
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for (plugin, prepared) in set.iter().zip(prepared) {
+            match self.load(plugin, prepared) {
+                Ok(candidate) => candidates.push(candidate),
+                Err(error) => {
+                    let unused = candidates.iter_mut().filter_map(|one| one.library.take());
+                    loader::retire(unused.collect());
+                    return Err(error);
+                }
+            }
+        }
+        let mut incoming: Vec<Incoming<'_>> = set
+            .iter()
+            .zip(running.iter_mut())
+            .zip(&mut candidates)
+            .map(|((plugin, running), candidate)| Incoming {
+                plugin,
+                running,
+                next: candidate.library.take(),
+                number: candidate.number,
+            })
+            .collect();
+        self.swap(&mut incoming, how.force)?;
+        for ((plugin, running), candidate) in set.iter().zip(running).zip(candidates) {
+            self.settle(plugin, running, candidate)?;
+        }
+        Ok(())
+    }
+
+    /// Finds plugins by name, each once, in the order of the config: that in which they are locked.
+    fn in_order(&self, names: &[&str]) -> Result<Vec<Arc<Plugin>>, HostError> {
+        for name in names {
+            self.find(name)?;
+        }
+        let mut set = self.plugins();
+        set.retain(|plugin| names.contains(&plugin.name().as_str()));
+        if set.is_empty() {
+            return Err(HostError::Refused("there is no plugin to reload".to_owned()));
+        }
+        Ok(set)
+    }
+
     pub(crate) fn stop(&self, name: &str) -> Result<PluginStatus, HostError> {
         let plugin = self.find(name)?;
         self.refuse_now()?;
         let mut running = plugin.lock_running();
-        refuse_on_its_way(plugin, &running)?;
+        refuse_on_its_way(&plugin, &running)?;
         if !running.is_empty() {
-            self.take_down(plugin, &mut running, State::Stopped);
+            self.take_down(&plugin, &mut running, State::Stopped);
             self.logs.core(Level::Info, format!("stopped {name}"));
         }
         Ok(plugin.status())
@@ -99,8 +202,8 @@ impl Inner {
             return Err(HostError::Refused(message));
         }
         plugin.enter(self, State::Fetching, None);
-        let prepared = self.prepare(plugin, false);
-        self.bring_up(plugin, &mut running, prepared)
+        let prepared = self.prepare(&plugin, false);
+        self.bring_up(&plugin, &mut running, prepared)
             .map_err(HostError::Step)?;
         drop(running);
         self.wait_settled(Some(SETTLE), |p| p.name() == plugin.name());
@@ -134,7 +237,7 @@ impl Inner {
         self.cancel.store(true, Ordering::Relaxed);
         self.board.close();
         // Processes first, in reverse order; then what they may have been using.
-        for plugin in self.plugins.iter().rev() {
+        for plugin in self.plugins().iter().rev() {
             // A reload that waits for a silent server holds its plugin for longer; should that have
             // a process, its shim ends it when this process has ended.
             let Some(mut running) = plugin.lock_running_within(BUSY) else {
@@ -156,7 +259,7 @@ impl Inner {
             let message = format!("{left} programs that prepare plugins could not be ended");
             self.logs.core(Level::Error, message);
         }
-        for plugin in self.plugins.iter().rev() {
+        for plugin in self.plugins().iter().rev() {
             let Some(mut running) = plugin.lock_running_within(BUSY) else {
                 continue;
             };
@@ -169,6 +272,10 @@ impl Inner {
                 };
                 self.take_down(plugin, &mut running, state);
             }
+        }
+        let unmapping = Instant::now() + UNMAPPING;
+        for plugin in self.plugins() {
+            self.wait_unmapped(&plugin, unmapping.saturating_duration_since(Instant::now()));
         }
         if let Some(server) = self.server.get() {
             self.wait_on(server.shutdown(Duration::from_secs(2)));

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -12,11 +11,12 @@ use aigis_plugin_api::codec::Value;
 use super::prepare::Prepared;
 use super::process::{self, Process};
 use super::secrets::{self, Delivered};
+use super::swap::Incoming;
 use super::step::{Step, StepError};
 use super::{Inner, PluginStatus, State, lock};
 use crate::config::{GitReference, Manifest, PluginEntry, PluginKind, PluginName};
 use crate::home::at;
-use crate::loader::{self, Ending};
+use crate::loader::{Generation, GenerationState, Life};
 use crate::logging::Level;
 
 /// How long the last call of a retired generation is waited for.
@@ -43,20 +43,30 @@ struct Live {
     /// The latest number that was given to a load or launch, whether or not it came to anything.
     last_number: u64,
     error: Option<String>,
+    /// The library that serves.
+    library: Option<Arc<Generation>>,
+    /// The loaded versions of its library, the oldest first.
+    lives: Vec<Arc<Life>>,
 }
 
 /// What runs of a plugin.
 #[derive(Default)]
 pub(crate) struct Running {
-    library: Option<Loaded>,
-    /// Libraries that were replaced; calls may still be inside them.
-    retired: Vec<Loaded>,
+    pub(super) library: Option<Arc<Generation>>,
     process: Option<Process>,
 }
 
-/// A library whose skills are registered.
-struct Loaded {
-    ending: Receiver<Ending>,
+/// How many versions that are gone from memory are remembered.
+const REMEMBERED: usize = 8;
+
+/// A version of a plugin that is ready for its turn.
+pub(crate) struct Candidate {
+    prepared: Prepared,
+    pub(super) number: u64,
+    /// For its process; those of a library are kept with that.
+    secrets: Delivered,
+    /// Its library, loaded but not open.
+    pub(super) library: Option<Arc<Generation>>,
 }
 
 impl Plugin {
@@ -70,6 +80,8 @@ impl Plugin {
                 generation: 0,
                 last_number: 0,
                 error: None,
+                library: None,
+                lives: Vec::new(),
             }),
             running: Mutex::default(),
         }
@@ -94,7 +106,41 @@ impl Plugin {
             generation: live.generation,
             source: source_text(&self.entry),
             error: live.error.clone(),
+            generations: live.lives.iter().map(|life| life.status()).collect(),
         }
+    }
+
+    /// Remembers a version of its library that has been loaded.
+    pub(super) fn follow(&self, life: &Arc<Life>) {
+        let mut live = lock(&self.live);
+        live.lives.push(Arc::clone(life));
+        let gone = |life: &Arc<Life>| life.status().state == GenerationState::Unmapped;
+        let mut most = live.lives.iter().filter(|life| gone(life)).count();
+        live.lives.retain(|life| {
+            let forget = most > REMEMBERED && gone(life);
+            most -= usize::from(forget);
+            !forget
+        });
+    }
+
+    /// Returns the library that serves, whatever is being done with the plugin.
+    pub(super) fn serving(&self) -> Option<Arc<Generation>> {
+        lock(&self.live).library.clone()
+    }
+
+    /// Takes `library` for the one that serves.
+    pub(super) fn serves(&self, library: Option<&Arc<Generation>>) {
+        lock(&self.live).library = library.map(Arc::clone);
+    }
+
+    /// Tells whether this thread is inside of a version that would hand its state over.
+    pub(crate) fn hands_over_around_here(&self) -> bool {
+        let serving = self.serving();
+        serving.is_some_and(|library| library.description().save && library.within().is_here())
+    }
+
+    fn lives(&self) -> Vec<Arc<Life>> {
+        lock(&self.live).lives.clone()
     }
 
     /// Comes to a state; `pid` is what runs in it.
@@ -165,56 +211,90 @@ impl Inner {
         plugin: &Arc<Plugin>,
         running: &mut Running,
         prepared: Prepared,
+        force: bool,
     ) -> Result<(), StepError> {
+        let mut candidate = self.load(plugin, prepared)?;
+        self.swap(
+            &mut [Incoming {
+                plugin,
+                running: &mut *running,
+                next: candidate.library.take(),
+                number: candidate.number,
+            }],
+            force,
+        )?;
+        self.settle(plugin, running, candidate)
+    }
+
+    /// Does everything for a version that comes before its turn: secrets, probe, load.
+    pub(crate) fn load(
+        self: &Arc<Self>,
+        plugin: &Arc<Plugin>,
+        prepared: Prepared,
+    ) -> Result<Candidate, StepError> {
         let name = plugin.name();
         let failed = |step: Step| step.of(name);
         // What went wrong before does not concern this version.
         lock(&plugin.live).error = None;
-        let library = prepared.artifacts.as_ref().and_then(|a| a.library.clone());
         // One for both halves of a hybrid.
         let number = plugin.next_generation();
-        let secrets = self.deliver(name, &prepared.manifest).map_err(failed)?;
-        if plugin.entry.kind == PluginKind::Core {
-            let Some(library) = library else {
-                let error = std::io::Error::other("the build has made no library");
-                return Err(failed(Step::Prepare(error)));
-            };
-            if !plugin.state().is_settled() {
-                plugin.enter(self, State::Starting, None);
+        let mut secrets = self.deliver(name, &prepared.manifest).map_err(failed)?;
+        let file = prepared.artifacts.as_ref().and_then(|a| a.library.clone());
+        let is_core = plugin.entry.kind == PluginKind::Core;
+        if file.is_none() && is_core {
+            let error = std::io::Error::other("the build has made no library");
+            return Err(failed(Step::Prepare(error)));
+        }
+        let library = match file {
+            Some(file) => {
+                let generation = self.open_library(plugin, &file, number).map_err(failed)?;
+                if is_core {
+                    let secrets = std::mem::take(&mut secrets);
+                    generation.hold(secrets.keep());
+                }
+                Some(generation)
             }
-            let loaded = self
-                .load(plugin, &library, number, secrets)
-                .map_err(failed)?;
-            running.replace_library(loaded);
+            None => None,
+        };
+        if is_core && !plugin.state().is_settled() {
+            plugin.enter(self, State::Starting, None);
+        }
+        Ok(Candidate {
+            prepared,
+            number,
+            secrets,
+            library,
+        })
+    }
+
+    /// Does what is left when a version's library, if it has one, serves: its process is launched.
+    pub(crate) fn settle(
+        self: &Arc<Self>,
+        plugin: &Arc<Plugin>,
+        running: &mut Running,
+        candidate: Candidate,
+    ) -> Result<(), StepError> {
+        if plugin.entry.kind == PluginKind::Core {
             plugin.enter(self, State::Ready, Some(std::process::id()));
             return Ok(());
         }
         // The skills of a hybrid are switched over first: should its library fail, what ran before
         // runs on. Its old process has ended before the new one starts.
-        match library {
-            Some(library) => {
-                let loaded = self
-                    .load(plugin, &library, number, Delivered::default())
-                    .map_err(failed)?;
-                running.replace_library(loaded);
-            }
-            None => self.unload(plugin, running),
-        }
         if let Some(process) = running.process.take() {
             plugin.enter(self, State::Stopping, None);
             process.stop(self);
         }
         plugin.enter(self, State::Starting, None);
         // Whom the old ones were for is gone.
-        let secrets = secrets.keep();
-        match process::start(self, plugin, prepared, number, secrets) {
+        let secrets = candidate.secrets.keep();
+        match process::start(self, plugin, candidate.prepared, candidate.number, secrets) {
             Ok(process) => {
                 running.process = Some(process);
                 Ok(())
             }
             Err(step) => {
                 self.unload(plugin, running);
-                Err(failed(step))
+                Err(step.of(plugin.name()))
             }
         }
     }
@@ -226,59 +306,6 @@ impl Inner {
     ) -> Result<Delivered, Step> {
         let (store, root) = (self.home.secrets(name), self.home.plugin(name));
         secrets::deliver(&manifest.secrets, &store, &root).map_err(Step::Secrets)
-    }
-
-    fn load(
-        self: &Arc<Self>,
-        plugin: &Plugin,
-        library: &std::path::Path,
-        number: u64,
-        secrets: Delivered,
-    ) -> Result<Loaded, Step> {
-        let name = plugin.name();
-        let deadline = loader::PROBE_DEADLINE;
-        self.wait_on(loader::probe(&self.program, library, deadline))
-            .map_err(Step::Load)?;
-        let grant = self.grant(plugin, number)?;
-        let services = Arc::clone(self) as Arc<dyn loader::Services>;
-        let copies = self.home.run().join("libraries");
-        let opened = loader::open(library, &copies, &grant, name, &services).map_err(Step::Load)?;
-        let offers = loader::offers(&opened);
-        self.registry_mut()
-            .install(name, offers)
-            .map_err(Step::Register)?;
-        plugin.runs_generation(number);
-        if opened.threads > 0 {
-            let message = format!(
-                "its `new` has left threads running in the core ({}), which slow down every other \
-                 plugin; a plugin that runs on its own is an internal one",
-                opened.threads
-            );
-            self.logs.plugin(name.as_str(), Level::Warn, message);
-        }
-        let mut unaware = Vec::new();
-        for skill in &opened.description.skills {
-            let message = format!("Registered {}...", skill.name);
-            self.logs.plugin(name.as_str(), Level::Boot, message);
-            if !skill.logger && !skill.signature.constant {
-                unaware.push(skill.name.as_str());
-            }
-        }
-        if !unaware.is_empty() {
-            // The original warned at each call; once a load is enough to know it.
-            let message = format!(
-                "Functions called without AIGIS logging: {} (they take no `logger: &Logger`; \
-                 events of `tracing` and `log` are kept all the same)",
-                unaware.join(", ")
-            );
-            self.logs.plugin(name.as_str(), Level::Warn, message);
-        }
-        self.logs
-            .plugin(name.as_str(), Level::Boot, "Skills acquired.");
-        opened.generation.hold(secrets.keep());
-        Ok(Loaded {
-            ending: opened.ending,
-        })
     }
 
     /// Makes what a plugin may know of itself and its host.
@@ -315,26 +342,29 @@ impl Inner {
     /// Takes a plugin's skills away and waits for its `cleanup`, and for those of its versions that
     /// were replaced.
     pub(crate) fn unload(&self, plugin: &Plugin, running: &mut Running) {
-        if let Some(loaded) = running.library.take() {
-            self.registry_mut().withdraw(plugin.name());
-            running.retired.push(loaded);
-        }
+        self.withdraw(plugin, running);
         // How each went is in the plugin's log; here it only matters that it is over.
-        for loaded in running.retired.drain(..) {
-            let late = match loaded.ending.recv_timeout(DRAIN) {
-                Ok(Ending::Cleanup) => match loaded.ending.recv_timeout(CLEANUP) {
-                    Ok(_) | Err(RecvTimeoutError::Disconnected) => continue,
-                    Err(RecvTimeoutError::Timeout) => {
-                        format!("its cleanup has not returned within {CLEANUP:?}")
-                    }
-                },
-                Ok(Ending::Over) | Err(RecvTimeoutError::Disconnected) => continue,
-                Err(RecvTimeoutError::Timeout) => format!(
+        for life in plugin.lives() {
+            let late = if !life.reaches(GenerationState::Retired, DRAIN) {
+                format!(
                     "a call is still running in the plugin after {DRAIN:?}; its cleanup runs when \
                      it returns"
-                ),
+                )
+            } else if !life.is_cleaned_up(CLEANUP) {
+                format!("its cleanup has not returned within {CLEANUP:?}")
+            } else {
+                continue;
             };
             self.logs.plugin(plugin.name().as_str(), Level::Warn, late);
+        }
+    }
+
+    /// Waits until what a plugin has left in memory is gone or known to stay, at most `limit`.
+    pub(crate) fn wait_unmapped(&self, plugin: &Plugin, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        for life in plugin.lives() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            life.reaches(GenerationState::Unmapped, left);
         }
     }
 
@@ -348,7 +378,7 @@ impl Inner {
         let outcome = if self.is_closing() {
             Err(Step::Closing.of(plugin.name()))
         } else {
-            prepared.and_then(|prepared| self.activate(plugin, running, prepared))
+            prepared.and_then(|prepared| self.activate(plugin, running, prepared, true))
         };
         match &outcome {
             Ok(()) => {}
@@ -415,14 +445,6 @@ impl Plugin {
 }
 
 impl Running {
-    /// Puts a newer version in the place of the library.
-    fn replace_library(&mut self, loaded: Loaded) {
-        self.retired.extend(self.library.replace(loaded));
-        // What is over needs no waiting for.
-        self.retired
-            .retain(|old| !old.ending.try_iter().any(|at| matches!(at, Ending::Over)));
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.library.is_none() && self.process.is_none()
     }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aigis_plugin_api::__private::{Expected, Failure, FailureKind};
+use aigis_plugin_api::signature::Signature;
 use aigis_plugin_api::session::frame::{Expectation, Hello};
 
 use super::calls::Expects;
+use super::compatibility::Importer;
 use super::{Inner, lock};
 use crate::logging::Level;
 use crate::rpc::{Peer, Service, SessionInfo};
@@ -16,7 +18,33 @@ use crate::rpc::{Peer, Service, SessionInfo};
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     last: u64,
-    open: HashMap<u64, Arc<SessionInfo>>,
+    open: HashMap<u64, Open>,
+}
+
+/// A session that is open.
+#[derive(Debug)]
+struct Open {
+    info: Arc<SessionInfo>,
+    /// What its imports expect, by the name of the skill.
+    expects: HashMap<String, Signature>,
+}
+
+impl Sessions {
+    /// Returns the sessions that import anything, apart from those of plugins that are `left_out`.
+    pub(super) fn importers(&self, left_out: impl Fn(&str) -> bool) -> Vec<Importer> {
+        let mut open: Vec<&Open> = self.open.values().collect();
+        open.sort_by_key(|open| open.info.id);
+        open.iter()
+            .filter(|open| !open.info.plugin.as_deref().is_some_and(&left_out))
+            .map(|Open { info, expects }| Importer {
+                who: match &info.plugin {
+                    Some(plugin) => format!("{plugin} (session {})", info.id),
+                    None => format!("{} (session {})", info.client, info.id),
+                },
+                expects: expects.clone().into_iter().collect(),
+            })
+            .collect()
+    }
 }
 
 impl Service for Inner {
@@ -37,7 +65,11 @@ impl Service for Inner {
             plugin,
             pid: peer.pid.unwrap_or(hello.pid),
         });
-        sessions.open.insert(info.id, Arc::clone(&info));
+        let open = Open {
+            info: Arc::clone(&info),
+            expects: HashMap::new(),
+        };
+        sessions.open.insert(info.id, open);
         Ok(info)
     }
 
@@ -47,6 +79,9 @@ impl Service for Inner {
             session.id, session.client, expectation.name
         );
         self.logs.core(Level::Debug, message);
+        if let Some(open) = lock(&self.sessions).open.get_mut(&session.id) {
+            open.expects.insert(expectation.name, expectation.signature);
+        }
     }
 
     fn call(

@@ -6,6 +6,7 @@ use aigis_plugin_api::signature::Signature;
 use serde::{Deserialize, Serialize};
 
 use crate::config::PluginKind;
+use crate::loader::GenerationStatus;
 
 /// Where a plugin is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +90,10 @@ pub struct PluginStatus {
     pub source: String,
     /// What went wrong last, if anything did since it was last well.
     pub error: Option<String>,
+    /// The loaded versions of its library, the oldest first, with those that are gone from memory
+    /// lately.
+    #[serde(default)]
+    pub generations: Vec<GenerationStatus>,
 }
 
 /// One skill, as `aigis skills` shows it.

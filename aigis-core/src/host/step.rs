@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use aigis_plugin_api::Failure;
+
 use crate::build::BuildError;
 use crate::config::{Diagnostics, PluginName};
 use crate::loader::LoadError;
@@ -48,6 +50,21 @@ pub enum Step {
     /// Its skills could not be registered.
     #[error("its skills cannot be registered: {}", all(.0))]
     Register(Vec<Conflict>),
+    /// Those who have been compiled for its skills would lose them.
+    #[error(
+        "its new version does not offer what others have been compiled for; change it back, change \
+         them, or reload with `--force`:\n  {}", .0.join("\n  ")
+    )]
+    Incompatible(Vec<String>),
+    /// Its state was not written down.
+    #[error("its `save` has failed; the old version serves on: {0}")]
+    Save(Failure),
+    /// The calls inside did not end in time for its state to be handed over.
+    #[error(
+        "calls were still running in it after {0:?}, so its state could not be handed over; the old \
+         version serves on"
+    )]
+    Handover(Duration),
     /// Its process could not be launched.
     #[error("its process cannot be launched")]
     Launch(#[source] LaunchError),

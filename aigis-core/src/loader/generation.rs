@@ -4,203 +4,189 @@ use std::any::Any;
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aigis_plugin_api::__private::{Description, Failure, FailureKind, Grant};
+use aigis_plugin_api::__private::{Description, Failure, FailureKind, Grant, Shape, Signature};
 use aigis_plugin_api::abi::{Buffer, Descriptor, HostApi, SYMBOL, Status};
 use aigis_plugin_api::codec;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
+use super::guard::{Stay, Within, seats};
 use super::host_api::{self, HostContext};
-use super::{Entry, LoadError, Services, linux};
+use super::life::{GenerationState, Life};
+use super::link::Pins;
+use super::serving::{Body, Serving, read};
+use super::{LoadError, Services, linux};
 use crate::config::PluginName;
-use crate::logging::Level;
+use crate::registry::Offer;
 
-/// How long a plugin's `new` may take.
-const NEW_DEADLINE: Duration = Duration::from_secs(60);
-
-/// How often a shutdown is looked for meanwhile.
+/// How often a shutdown is looked for while a `new` runs.
 const CLOSING_CHECK: Duration = Duration::from_millis(100);
 
-/// A loaded and open library. Whoever holds it can call its skills; when the last holder lets go,
-/// its `cleanup` runs.
-pub(crate) struct Generation {
-    plugin: PluginName,
-    number: u64,
-    descriptor: &'static Descriptor,
-    services: Weak<dyn Services>,
-    /// What must be there for as long as the generation, such as its secrets.
-    held: OnceLock<Box<dyn Any + Send + Sync>>,
-    /// Told how the end goes on.
-    ending: Option<Sender<Ending>>,
-}
-
-/// How far the end of a generation is; how its `cleanup` went is in the plugin's log.
+/// Whose code it is.
 #[derive(Debug)]
-pub(crate) enum Ending {
-    /// The last call has left; `cleanup` runs.
-    Cleanup,
-    /// `cleanup` has run.
-    Over,
+pub(crate) struct Label {
+    pub(crate) plugin: PluginName,
+    pub(crate) generation: u64,
 }
 
-/// A generation that has just been opened.
-pub(crate) struct Opened {
-    pub(crate) generation: Arc<Generation>,
-    pub(crate) description: Description,
-    /// How many threads its constructors have left running.
-    pub(crate) threads: usize,
-    /// Hears of the generation's end.
-    pub(crate) ending: Receiver<Ending>,
+/// A loaded library. What it offers is found through slots; when it has been taken out of them, it is
+/// to be [retired](super::retire).
+pub(crate) struct Generation {
+    pub(super) label: Arc<Label>,
+    pub(super) descriptor: &'static Descriptor,
+    pub(super) services: Weak<dyn Services>,
+    /// What callers find in slots, one for each skill of the description; the last names the
+    /// generation as a whole.
+    servings: Box<[Serving]>,
+    description: Description,
+    /// For the library, which knows their addresses. Freed once it has been unmapped.
+    pub(super) context: &'static HostContext,
+    pub(super) api: &'static HostApi,
+    /// Its constructors have run, and its `cleanup` has not.
+    pub(super) open: AtomicBool,
+    /// What must be there for as long as the generation is open, such as its secrets.
+    pub(super) held: Mutex<Vec<Box<dyn Any + Send>>>,
+    pub(super) library: Mutex<Option<Library>>,
+    pub(super) copy: PathBuf,
+    pub(super) life: Arc<Life>,
 }
 
 impl Generation {
     pub(crate) fn plugin(&self) -> &PluginName {
-        &self.plugin
+        &self.label.plugin
     }
 
     pub(crate) fn number(&self) -> u64 {
-        self.number
+        self.label.generation
     }
 
-    /// Runs skill `index` with encoded arguments.
-    pub(crate) fn call(&self, index: u32, arguments: &[u8]) -> Result<Vec<u8>, Failure> {
+    /// Returns what the library says about itself.
+    pub(crate) fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Returns what serves each skill, in the order of the description.
+    pub(crate) fn servings(&self) -> &[Serving] {
+        self.servings.split_last().map_or(&[], |(_, skills)| skills)
+    }
+
+    /// Returns what names the generation as a whole in a frame.
+    pub(crate) fn home(&self) -> *const Serving {
+        self.servings
+            .last()
+            .map_or(std::ptr::null(), std::ptr::from_ref)
+    }
+
+    /// Returns how far it is in its life.
+    pub(crate) fn life(&self) -> &Arc<Life> {
+        &self.life
+    }
+
+    /// Returns the frames of whoever is inside.
+    pub(crate) fn within(&self) -> Within {
+        Within::of(&self.servings)
+    }
+
+    /// Returns what its imports expect of the skills of others.
+    pub(crate) fn imports(&self) -> Vec<(String, Signature)> {
+        self.context.imports()
+    }
+
+    /// Keeps `what` until the generation's `cleanup` has run.
+    pub(crate) fn hold(&self, what: impl Any + Send) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.push(Box::new(what));
+    }
+
+    /// Makes its calls go to the servings of `pins`, whatever the slots say.
+    pub(crate) fn pin(&self, pins: &Arc<Pins>) {
+        self.context.pin(Some(pins));
+    }
+
+    /// Makes its calls go where the slots say.
+    pub(crate) fn unpin(&self) {
+        self.context.pin(None);
+    }
+
+    /// Says that new calls go to it.
+    pub(crate) fn serves(&self) {
+        self.life.enter(GenerationState::Serving, None);
+    }
+
+    /// Writes down its state for the next version; `None` when its author wrote no `save`. Only while
+    /// nobody is inside.
+    pub(crate) fn save(&self) -> Result<Option<Vec<u8>>, Failure> {
         let mut out = Buffer::default();
-        let status = (self.descriptor.call)(index, arguments.into(), &mut out);
-        // Copied and freed here, while the library is certain to be there.
-        read(status, out)
+        let status = seats::within(self.home(), || (self.descriptor.save)(&mut out));
+        if status == Status::Absent {
+            return Ok(None);
+        }
+        read(status, out).map(Some)
     }
 
-    /// Keeps `what` until the generation's `cleanup` has run. Once.
-    pub(crate) fn hold(&self, what: impl Any + Send + Sync) {
-        let held = self.held.set(Box::new(what));
-        debug_assert!(held.is_ok(), "a generation holds one thing");
-    }
-
-    pub(super) fn entry(&self, index: u32) -> Entry {
-        Entry((self.descriptor.direct)(index))
-    }
-}
-
-fn read(status: Status, out: Buffer) -> Result<Vec<u8>, Failure> {
-    match status {
-        Status::Ok => Ok(out.into_vec()),
-        Status::Failed | Status::Absent => Err(Failure::decode(out.as_slice())),
-    }
-}
-
-impl Drop for Generation {
-    fn drop(&mut self) {
-        let Some(ending) = self.ending.take() else {
-            return;
-        };
-        let descriptor = self.descriptor;
-        let (plugin, number) = (self.plugin.clone(), self.number);
-        let services = Weak::clone(&self.services);
-        let held = self.held.take();
-        // Whoever happened to let go last, a caller among them, must not wait for a `cleanup`.
+    /// Runs the constructors, on a thread of their own: one that never returns must not take the core
+    /// with it. Returns how many threads they have left running.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        grant: &Grant,
+        saved: Option<Vec<u8>>,
+        limit: Duration,
+    ) -> Result<usize, LoadError> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let grant = codec::to_vec(grant).map_err(|error| {
+            LoadError::Open(Failure::new(FailureKind::Internal, error.to_string()))
+        })?;
+        let (sender, outcome) = mpsc::channel();
+        let generation = Arc::clone(self);
         let spawned = thread::Builder::new()
-            .name(format!("close-{plugin}-{number}"))
+            // Unlike any other: by it the threads are known that the constructors start.
+            .name(format!(
+                "aigis-new-{}",
+                NEXT.fetch_add(1, Ordering::Relaxed)
+            ))
             .spawn(move || {
-                // Nobody listens any more when the host has given up waiting.
-                let _ = ending.send(Ending::Cleanup);
-                let mut error = Buffer::default();
-                let status = (descriptor.close)(&mut error);
-                let outcome = read(status, error).map(|_| ());
-                if let Some(services) = services.upgrade() {
-                    report(&*services, &plugin, number, &outcome);
-                }
-                drop(held);
-                let _ = ending.send(Ending::Over);
+                CONSTRUCTING.set(true);
+                // Should nobody wait any more, the library still stays for as long as this runs.
+                let opened = seats::within(generation.home(), || {
+                    generation.construct(&grant, saved.as_deref().unwrap_or_default())
+                });
+                let _ = sender.send(opened);
             });
-        if let (Err(error), Some(services)) = (spawned, self.services.upgrade()) {
-            let message = format!("cleanup skipped, no thread can be started for it: {error}");
-            services.log(&self.plugin, Level::Error, &message);
+        spawned.map_err(LoadError::Thread)?;
+        let begun = Instant::now();
+        loop {
+            match outcome.recv_timeout(CLOSING_CHECK.min(limit)) {
+                Ok(outcome) => return outcome.map_err(LoadError::Open),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(LoadError::Stuck(begun.elapsed()));
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let closing = self.services.upgrade().is_none_or(|s| s.is_closing());
+                    if begun.elapsed() > limit || closing {
+                        return Err(LoadError::Stuck(begun.elapsed()));
+                    }
+                }
+            }
         }
     }
-}
 
-fn report(
-    services: &dyn Services,
-    plugin: &PluginName,
-    number: u64,
-    outcome: &Result<(), Failure>,
-) {
-    match outcome {
-        Ok(()) => {
-            let message = format!("generation {number} has ended");
-            services.log(plugin, Level::Info, &message);
-        }
-        Err(failure) => {
-            let message = format!(
-                "PROBLEM CLEANING UP {plugin}, CLEANUP SKIPPED! CHECK YOUR RESOURCES. {failure}"
-            );
-            services.log(plugin, Level::Error, &message);
-        }
+    fn construct(&self, grant: &[u8], saved: &[u8]) -> Result<usize, Failure> {
+        let mut error = Buffer::default();
+        let status = (self.descriptor.open)(self.api, grant.into(), saved.into(), &mut error);
+        read(status, error)?;
+        self.open.store(true, Ordering::SeqCst);
+        Ok(linux::threads_started_here())
     }
-}
 
-/// Opens a library that has passed the probe, under a file name that was never used before: for a
-/// name it knows, the system's loader returns the code that it has already.
-pub(crate) fn open(
-    library: &Path,
-    copies: &Path,
-    grant: &Grant,
-    plugin: &PluginName,
-    services: &Arc<dyn Services>,
-) -> Result<Opened, LoadError> {
-    let number = grant.generation;
-    let copy = copy(library, copies, plugin, number)?;
-    let unfit = |message: String| LoadError::Unfit(message);
-    // SAFETY: the probe has opened this very file, run its constructors and come back.
-    let opened = unsafe { Library::open(Some(&copy), RTLD_NOW | RTLD_LOCAL) };
-    let opened = opened.map_err(|error| unfit(error.to_string()))?;
-    // SAFETY: the probe has found the symbol in this file and checked, before anything else, that
-    // it is a descriptor of this ABI version with this layout.
-    let descriptor = unsafe { opened.get::<*const Descriptor>(SYMBOL.as_bytes()) }
-        .map_err(|error| unfit(error.to_string()))?
-        .into_raw()
-        .cast::<Descriptor>();
-    // The library is never closed again, so what points into it is valid for good.
-    std::mem::forget(opened);
-    // SAFETY: as above; the pointer is not null, a symbol was found.
-    let descriptor: &'static Descriptor = unsafe { &*descriptor };
-
-    let mut description = Buffer::default();
-    let status = (descriptor.describe)(&mut description);
-    let description = read(status, description).map_err(LoadError::Open)?;
-    let description: Description = codec::from_slice(&description)
-        .map_err(|error| unfit(format!("the library's description cannot be read: {error}")))?;
-
-    let grant = codec::to_vec(grant)
-        .map_err(|error| LoadError::Open(Failure::new(FailureKind::Internal, error.to_string())))?;
-    let context: &'static HostContext = Box::leak(Box::new(HostContext::new(
-        plugin.clone(),
-        Arc::downgrade(services),
-    )));
-    let api: &'static HostApi = Box::leak(Box::new(host_api::of(context)));
-    let threads = construct(descriptor, api, grant, &**services)?;
-
-    let (ending, hears) = mpsc::channel();
-    let generation = Arc::new(Generation {
-        plugin: plugin.clone(),
-        number,
-        descriptor,
-        services: Arc::downgrade(services),
-        held: OnceLock::new(),
-        ending: Some(ending),
-    });
-    context.belongs_to(&generation);
-    Ok(Opened {
-        generation,
-        description,
-        threads,
-        ending: hears,
-    })
+    /// Keeps the generation where it is, from any thread.
+    pub(super) fn stay(&self) -> Stay {
+        Stay::with(self.home())
+    }
 }
 
 thread_local! {
@@ -213,43 +199,107 @@ pub(crate) fn is_constructing() -> bool {
     CONSTRUCTING.get()
 }
 
-/// Runs the constructors, on a thread of their own: one that never returns must not take the core
-/// with it. Returns how many threads they have left running.
-fn construct(
+/// Opens a library that has passed the probe, under a file name that was never used before: for a
+/// name it knows, the system's loader returns the code that it has already. Its constructors are still
+/// to be run.
+pub(crate) fn load(
+    library: &Path,
+    copies: &Path,
+    plugin: &PluginName,
+    number: u64,
+    services: &Arc<dyn Services>,
+) -> Result<Arc<Generation>, LoadError> {
+    let copy = copy(library, copies, plugin, number)?;
+    let unfit = |message: String| LoadError::Unfit(message);
+    // SAFETY: the probe has opened this very file, run its constructors and come back.
+    let opened = unsafe { Library::open(Some(&copy), RTLD_NOW | RTLD_LOCAL) };
+    let opened = opened.map_err(|error| unfit(error.to_string()))?;
+    // SAFETY: the probe has found the symbol in this file and checked, before anything else, that
+    // it is a descriptor of this ABI version with this layout.
+    let descriptor = unsafe { opened.get::<*const Descriptor>(SYMBOL.as_bytes()) }
+        .map_err(|error| unfit(error.to_string()))?
+        .into_raw()
+        .cast::<Descriptor>();
+    // SAFETY: as above; the pointer is not null, a symbol was found. `'static` means for as long as the
+    // library is open, which it is until the generation is retired; nothing hands it on.
+    let descriptor: &'static Descriptor = unsafe { &*descriptor };
+
+    let mut description = Buffer::default();
+    let status = (descriptor.describe)(&mut description);
+    let description = read(status, description).map_err(LoadError::Open)?;
+    let description: Description = codec::from_slice(&description)
+        .map_err(|error| unfit(format!("the library's description cannot be read: {error}")))?;
+
+    let label = Arc::new(Label {
+        plugin: plugin.clone(),
+        generation: number,
+    });
+    let context: &'static HostContext = Box::leak(Box::new(HostContext::new(
+        plugin.clone(),
+        Arc::downgrade(services),
+    )));
+    let api: &'static HostApi = Box::leak(Box::new(host_api::of(context)));
+    let bytes = fs::metadata(&copy).map_or(0, |file| file.len());
+    let generation = Arc::new(Generation {
+        servings: servings(descriptor, &description, &label),
+        label,
+        descriptor,
+        services: Arc::downgrade(services),
+        description,
+        context,
+        api,
+        open: AtomicBool::new(false),
+        held: Mutex::default(),
+        library: Mutex::new(Some(opened)),
+        copy,
+        life: Arc::new(Life::new(number, bytes)),
+    });
+    generation.context.belongs_to(&generation);
+    Ok(generation)
+}
+
+fn servings(
     descriptor: &'static Descriptor,
-    api: &'static HostApi,
-    grant: Vec<u8>,
-    services: &dyn Services,
-) -> Result<usize, LoadError> {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let (sender, outcome) = mpsc::channel();
-    let spawned = thread::Builder::new()
-        // Unlike any other: by it the threads are known that the constructors start.
-        .name(format!(
-            "aigis-new-{}",
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        ))
-        .spawn(move || {
-            CONSTRUCTING.set(true);
-            let mut error = Buffer::default();
-            let status = (descriptor.open)(api, grant.as_slice().into(), &mut error);
-            let started = linux::threads_started_here();
-            // Nobody listens any more when it took too long.
-            let _ = sender.send(read(status, error).map(|_| started));
-        });
-    spawned.map_err(LoadError::Thread)?;
-    let begun = Instant::now();
-    loop {
-        match outcome.recv_timeout(CLOSING_CHECK) {
-            Ok(outcome) => return outcome.map_err(LoadError::Open),
-            Err(RecvTimeoutError::Disconnected) => return Err(LoadError::Stuck(begun.elapsed())),
-            Err(RecvTimeoutError::Timeout) => {
-                if begun.elapsed() > NEW_DEADLINE || services.is_closing() {
-                    return Err(LoadError::Stuck(begun.elapsed()));
-                }
-            }
+    description: &Description,
+    label: &Arc<Label>,
+) -> Box<[Serving]> {
+    let skills = description.skills.iter().zip(0_u32..);
+    let skills = skills.map(|(skill, index)| {
+        let id = skill.signature.id();
+        Serving {
+            entry: (descriptor.direct)(index),
+            id,
+            offer: Arc::new(Offer {
+                name: skill.name.clone(),
+                doc: skill.doc.clone(),
+                id,
+                signature: skill.signature.clone(),
+            }),
+            body: Body::Library {
+                call: descriptor.call,
+                index,
+                label: Arc::clone(label),
+            },
         }
-    }
+    });
+    let signature = Signature {
+        parameters: Vec::new(),
+        result: Shape::Unit,
+        error: None,
+        constant: false,
+    };
+    let home = Serving {
+        entry: std::ptr::null(),
+        id: signature.id(),
+        offer: Arc::new(Offer {
+            name: label.plugin.to_string(),
+            doc: String::new(),
+            id: signature.id(),
+            signature,
+        }),
+        body: Body::Home(Arc::clone(label)),
+    };
+    skills.chain(std::iter::once(home)).collect()
 }
 
 fn copy(

@@ -3,22 +3,23 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
 use aigis_plugin_api::__private::{Failure, FailureKind};
 use aigis_plugin_api::abi::{
-    Buffer, Bytes, Completion, Entered, HostApi, LogRecord, Request, Status, Text,
+    Buffer, Bytes, Completion, Entered, HostApi, LogRecord, Request, Seat, Status, Text,
 };
 use aigis_plugin_api::codec::{self, Value};
 use aigis_plugin_api::signature::{Signature, SignatureId};
 
-use super::{Generation, Link, Services, Target};
+use super::generation::Generation;
+use super::guard::seats::{self, Stay};
+use super::link::Pins;
+use super::{Link, Route, Services};
 use crate::config::PluginName;
 use crate::logging::Level;
-use crate::registry::Offer;
 
 /// What the host knows of the generation that calls; lives as long as the library is mapped.
 pub(super) struct HostContext {
@@ -27,6 +28,8 @@ pub(super) struct HostContext {
     generation: OnceLock<Weak<Generation>>,
     /// By name and id; boxed, since the library keeps their addresses.
     links: Mutex<HashMap<(String, SignatureId), Box<Link>>>,
+    /// Where its calls go while the set that it was replaced in drains.
+    pins: RwLock<Option<Arc<Pins>>>,
     started: Arc<Started>,
 }
 
@@ -61,8 +64,8 @@ impl Started {
 struct Job {
     started: Arc<Started>,
     number: u64,
-    /// The callback is code of the caller's generation, which therefore stays open.
-    _caller: Option<Arc<Generation>>,
+    /// The callback is code of the caller's generation, which therefore stays.
+    _caller: Option<Stay>,
 }
 
 impl Drop for Job {
@@ -72,6 +75,19 @@ impl Drop for Job {
             "the call was not run: the core is shutting down, or has no thread for it",
         );
         self.started.complete(self.number, &Err(gone));
+    }
+}
+
+/// Names a generation in a frame.
+#[derive(Clone, Copy)]
+struct Frame(*const super::Serving);
+
+// SAFETY: it is an address that is put into a frame and read by nobody but who compares it.
+unsafe impl Send for Frame {}
+
+impl Frame {
+    fn get(self) -> *const super::Serving {
+        self.0
     }
 }
 
@@ -86,6 +102,7 @@ impl HostContext {
             services,
             generation: OnceLock::new(),
             links: Mutex::default(),
+            pins: RwLock::default(),
             started: Arc::default(),
         }
     }
@@ -93,6 +110,42 @@ impl HostContext {
     pub(super) fn belongs_to(&self, generation: &Arc<Generation>) {
         // Called once, right after the library was opened.
         let _ = self.generation.set(Arc::downgrade(generation));
+    }
+
+    /// Returns what its imports expect.
+    pub(super) fn imports(&self) -> Vec<(String, Signature)> {
+        let links = lock(&self.links);
+        let all = links.values();
+        all.map(|link| (link.slot.name().to_owned(), link.signature.clone()))
+            .collect()
+    }
+
+    /// Makes every import, and those to come, go to `pins` or, without, to what the slots say.
+    pub(super) fn pin(&self, pins: Option<&Arc<Pins>>) {
+        // Held together: an import that is made meanwhile is made before or after.
+        let links = lock(&self.links);
+        *self.pins.write().unwrap_or_else(PoisonError::into_inner) = pins.map(Arc::clone);
+        for link in links.values() {
+            match pins.and_then(|pins| pins.get(link.slot.name())) {
+                Some(serving) => link.pin(serving),
+                None => link.unpin(),
+            }
+        }
+    }
+
+    /// Returns where a call of this name goes if it does not go to what the slot says.
+    fn pinned(&self, name: &str) -> Option<*const super::Serving> {
+        let pins = self.pins.read().unwrap_or_else(PoisonError::into_inner);
+        pins.as_ref()?.get(name)
+    }
+
+    /// Finds the way of a call: its import's, or by its name.
+    fn route<'a>(&self, link: Option<&'a Link>, name: &'a str) -> Route<'a> {
+        match (link, self.pinned(name)) {
+            (Some(link), _) => Route::Link(link),
+            (None, Some(serving)) => Route::Pinned(serving),
+            (None, None) => Route::Name(name),
+        }
     }
 
     fn services(&self) -> Result<Arc<dyn Services>, Failure> {
@@ -117,7 +170,8 @@ pub(super) fn of(context: &'static HostContext) -> HostApi {
         cancel,
         link,
         enter,
-        leave,
+        attend,
+        inside,
     }
 }
 
@@ -236,7 +290,9 @@ unsafe extern "C" fn call(
     let link = unsafe { link_of(request.link) };
     let outcome = guard(Err, || {
         let services = context.services()?;
-        services.call(request.name.as_str(), link, request.arguments.as_slice())
+        let name = request.name.as_str();
+        let route = context.route(link, name);
+        services.call(route, request.arguments.as_slice())
     });
     answer(out, outcome)
 }
@@ -254,14 +310,21 @@ unsafe extern "C" fn start(context: *const c_void, request: Request<'_>, done: C
     let failed = guard(Some, || match context.services() {
         Ok(services) => {
             let caller = context.generation.get().and_then(Weak::upgrade);
+            let frame = caller.as_ref().map_or(std::ptr::null(), |it| it.home());
+            let frame = Frame(frame);
             let job = Job {
                 started: Arc::clone(started),
                 number,
-                _caller: caller,
+                _caller: caller.as_deref().map(Generation::stay),
             };
             let in_job = Arc::clone(&services);
             services.run(Box::new(move || {
-                let outcome = guard(Err, || in_job.call(&name, link, &arguments));
+                let outcome = guard(Err, || {
+                    // The job keeps the caller where it is, and its calls count as the caller's.
+                    seats::within(frame.get(), || {
+                        in_job.call(context.route(link, &name), &arguments)
+                    })
+                });
                 job.started.complete(job.number, &outcome);
             }));
             None
@@ -303,45 +366,47 @@ unsafe extern "C" fn link(
             let link = links
                 .entry((name.as_str().to_owned(), id))
                 .or_insert_with(|| {
-                    Box::new(Link {
-                        slot: services.slot(name.as_str()),
-                        signature,
-                        id,
-                    })
+                    let link = Link::new(services.slot(name.as_str()), signature);
+                    if let Some(serving) = context.pinned(name.as_str()) {
+                        link.pin(serving);
+                    }
+                    link
                 });
             std::ptr::from_ref::<Link>(link).cast()
         },
     )
 }
 
-unsafe extern "C" fn enter(
-    _: *const c_void,
-    link: *const c_void,
-    out: &mut MaybeUninit<Entered>,
-) -> Status {
+unsafe extern "C" fn enter(_: *const c_void, link: *const c_void) -> Entered {
     // SAFETY: the library passes what `link` returned.
-    let Some(link) = (unsafe { link_of(link) }) else {
-        return Status::Absent;
-    };
-    let Some(offer) = link.slot.offer() else {
-        return Status::Absent;
-    };
-    let Target::Library { entry, .. } = &offer.target else {
-        return Status::Absent;
-    };
-    // The entry's type follows from the signature: it is for callers with the same one only.
-    if entry.0.is_null() || offer.id != link.id {
-        return Status::Absent;
-    }
-    let entry = entry.0;
-    out.write(Entered {
-        entry,
-        guard: Arc::into_raw(offer).cast(),
+    let entered = unsafe { link_of(link) }.and_then(|link| {
+        seats::enter_typed(&link.source(), |serving| {
+            // The entry's type follows from the signature: it is for callers with the same one only.
+            if serving.id == link.id {
+                serving.entry
+            } else {
+                std::ptr::null()
+            }
+        })
     });
-    Status::Ok
+    match entered {
+        Some((entry, seat)) => Entered { entry, seat },
+        None => Entered {
+            entry: std::ptr::null(),
+            seat: std::ptr::null(),
+        },
+    }
 }
 
-unsafe extern "C" fn leave(_: *const c_void, guard: *const c_void) {
-    // SAFETY: `enter` made the guard with `Arc::into_raw`, and the library hands it back once.
-    drop(unsafe { Arc::from_raw(guard.cast::<Offer<Target>>()) });
+unsafe extern "C" fn attend(_: *const c_void, seat: *const Seat) {
+    // SAFETY: the library hands back what `enter` returned, on the thread that entered, once it has
+    // left.
+    guard(drop, || unsafe { seats::attend_seat(seat) });
+}
+
+unsafe extern "C" fn inside(context: *const c_void) -> bool {
+    // SAFETY: the library passes the context of its table.
+    let context = unsafe { context_of(context) };
+    let generation = context.generation.get().and_then(Weak::upgrade);
+    generation.is_some_and(|generation| generation.within().is_here())
 }

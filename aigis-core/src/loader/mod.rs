@@ -1,15 +1,19 @@
 //! The only place that opens libraries and touches what came out of them.
 //!
-//! A library is first opened in a process of its own, the [`probe`]; only one that passes is
-//! opened here, as a [`Generation`]. A generation ends when the last call has left it: its
-//! `cleanup` runs then, on a thread of its own. Its code stays mapped for good: what it left in
-//! other threads (thread-locals and their destructors) may still point into it.
+//! A library is first opened in a process of its own, the [`probe`]; only one that passes is opened
+//! here, as a [`Generation`]. Callers find what it offers in [slots](guard), and a switch puts the
+//! next version in its place. What has been taken out of its slots is [retired](retire): when the last
+//! call has left, its `cleanup` runs, and then the library goes.
 
 mod generation;
+pub(crate) mod guard;
 mod host_api;
+mod life;
 mod link;
 mod linux;
 mod probe;
+mod retire;
+mod serving;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,67 +23,40 @@ use aigis_plugin_api::__private::Failure;
 
 use crate::config::PluginName;
 use crate::logging::Level;
-use crate::registry::{Offer, Slot};
+use guard::Slot;
 
-pub(crate) use generation::{Ending, Generation, Opened, is_constructing, open};
-pub(crate) use link::Link;
+pub(crate) use generation::{Generation, is_constructing, load};
+pub(crate) use life::Life;
+pub use life::{GenerationState, GenerationStatus};
+pub(crate) use link::{Link, Pins};
 pub(crate) use probe::{PROBE_ARGUMENT, probe, probe_main};
+pub(crate) use retire::retire;
+pub(crate) use serving::{CoreSkill, Serving};
 
-/// What serves a skill.
-#[derive(Clone)]
-pub(crate) enum Target {
-    /// A function of a loaded library.
-    Library {
-        /// Keeps the library open.
-        generation: Arc<Generation>,
-        /// The function's place in the library's description.
-        index: u32,
-        /// The function's typed entry, if it has one.
-        entry: Entry,
-    },
-    /// A function of the core itself.
-    Core(CoreSkill),
+/// Where a call of a library goes.
+#[derive(Clone, Copy)]
+pub(crate) enum Route<'a> {
+    /// To what the slot of an import leads to.
+    Link(&'a Link),
+    /// To what is offered under a name, without types.
+    Name(&'a str),
+    /// To this, which the caller keeps where it is.
+    Pinned(*const Serving),
 }
 
-/// A function of the core: encoded arguments in, encoded result out.
-pub(crate) type CoreSkill = Arc<dyn Fn(&[u8]) -> Result<Vec<u8>, Failure> + Send + Sync>;
-
-/// A typed entry of a library, or null.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry(*const std::ffi::c_void);
-
-// SAFETY: it is the address of a function, which any thread may call; who calls it holds the
-// generation that it belongs to.
-unsafe impl Send for Entry {}
-// SAFETY: as above.
-unsafe impl Sync for Entry {}
-
-impl std::fmt::Debug for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Library {
-                generation, index, ..
-            } => f
-                .debug_struct("Library")
-                .field("plugin", generation.plugin())
-                .field("generation", &generation.number())
-                .field("index", index)
-                .finish(),
-            Self::Core(_) => f.write_str("Core"),
-        }
-    }
-}
+/// Ends what this thread has of libraries that are retired and that it is not inside of.
+pub(crate) fn end_here() {}
 
 /// What a loaded library can ask of its host.
 pub(crate) trait Services: Send + Sync + 'static {
-    /// Calls a skill and waits. `link` is what the calling import expects.
-    fn call(&self, name: &str, link: Option<&Link>, arguments: &[u8]) -> Result<Vec<u8>, Failure>;
+    /// Calls a skill and waits.
+    fn call(&self, route: Route<'_>, arguments: &[u8]) -> Result<Vec<u8>, Failure>;
 
     /// Runs a job on a thread that may block.
     fn run(&self, job: Box<dyn FnOnce() + Send>);
 
     /// Returns the place of a skill, whether or not it is offered yet.
-    fn slot(&self, name: &str) -> Arc<Slot<Target>>;
+    fn slot(&self, name: &str) -> Arc<Slot>;
 
     /// Tells whether events of this level are kept.
     fn keeps(&self, level: Level) -> bool;
@@ -132,20 +109,5 @@ pub enum LoadError {
 /// How long a library may take to be tried out.
 pub(crate) const PROBE_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Makes the offers of a generation, in the order of its description.
-pub(crate) fn offers(opened: &Opened) -> Vec<Offer<Target>> {
-    let skills = opened.description.skills.iter().zip(0_u32..);
-    skills
-        .map(|(skill, index)| Offer {
-            name: skill.name.clone(),
-            doc: skill.doc.clone(),
-            id: skill.signature.id(),
-            signature: skill.signature.clone(),
-            target: Target::Library {
-                entry: opened.generation.entry(index),
-                generation: Arc::clone(&opened.generation),
-                index,
-            },
-        })
-        .collect()
-}
+/// How long a plugin's `new` may take.
+pub(crate) const NEW_DEADLINE: Duration = Duration::from_secs(60);

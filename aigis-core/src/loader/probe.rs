@@ -111,8 +111,7 @@ fn check(library: &Path) -> Result<(), String> {
     check_header(&header)?;
     // SAFETY: magic, version and size say that it is a descriptor of this ABI.
     let descriptor = unsafe { &*address.cast::<Descriptor>() };
-    // SAFETY: it is that library's own layout, with this build's magic and major version.
-    unsafe { abi::check_layout((descriptor.layout)()) }.map_err(|difference| {
+    abi::check_layout(descriptor).map_err(|difference| {
         format!(
             "the library was built by {} with aigis-plugin-api {}, whose types are laid out \
              differently; rebuild it with `aigis reload`:\n{difference}",

@@ -1,19 +1,19 @@
-//! Which loaded version offers which skill. Does no I/O and runs no plugin's code.
+//! Which plugin offers which skill, and in which slot calls find it. Does no I/O and runs no plugin's
+//! code.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aigis_plugin_api::signature::{Signature, SignatureId};
-use arc_swap::ArcSwapOption;
 
 use crate::config::PluginName;
 
 /// The namespace of the core's own skills.
 pub const CORE_NAMESPACE: &str = "aigis";
 
-/// One skill that is offered, with whatever serves it.
+/// One skill that is offered.
 #[derive(Clone, Debug)]
-pub struct Offer<T> {
+pub struct Offer {
     /// Its full name.
     pub name: String,
     /// What its author says of it.
@@ -22,44 +22,52 @@ pub struct Offer<T> {
     pub signature: Signature,
     /// The id of its signature.
     pub id: SignatureId,
-    /// What serves it.
-    pub target: T,
 }
 
-/// The place of one name. It outlives every plugin that offers it, so whoever has found it once
-/// need not look it up again.
+/// The names, who offers them, and where calls find them: a slot, which outlives every plugin that
+/// offers its name.
 #[derive(Debug)]
-pub struct Slot<T> {
-    name: String,
-    offer: ArcSwapOption<Offer<T>>,
+pub struct Registry<S> {
+    places: BTreeMap<String, Place<S>>,
 }
 
-impl<T> Slot<T> {
-    /// Returns the full name of the skill.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Returns what is offered under the name now.
-    pub fn offer(&self) -> Option<Arc<Offer<T>>> {
-        self.offer.load_full()
-    }
-}
-
-/// The names, who offers them, and under which slot they are found.
 #[derive(Debug)]
-pub struct Registry<T> {
-    slots: BTreeMap<String, Arc<Slot<T>>>,
-    owners: BTreeMap<String, PluginName>,
+struct Place<S> {
+    slot: S,
+    offered: Option<(Owner, Arc<Offer>)>,
 }
 
-impl<T> Default for Registry<T> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owner {
+    Core,
+    Plugin(PluginName),
+}
+
+impl<S> Default for Registry<S> {
     fn default() -> Self {
         Self {
-            slots: BTreeMap::new(),
-            owners: BTreeMap::new(),
+            places: BTreeMap::new(),
         }
     }
+}
+
+/// What one plugin offers from now on: everything, or nothing.
+#[derive(Clone, Debug)]
+pub struct Offered {
+    /// The plugin.
+    pub plugin: PluginName,
+    /// All it offers.
+    pub offers: Vec<Arc<Offer>>,
+}
+
+/// What changes for one name.
+#[derive(Clone, Debug)]
+pub struct NameChange<S> {
+    /// The name's slot.
+    pub slot: S,
+    /// Which of the offers takes it: of which plugin of the set, and which of its offers; `None` when
+    /// nobody does.
+    pub next: Option<(usize, usize)>,
 }
 
 /// Names that a plugin may not offer; nothing of it has been registered.
@@ -96,115 +104,147 @@ pub enum Conflict {
     },
 }
 
-impl<T> Registry<T> {
-    /// Puts `offers` in the place of everything that `plugin` offered before, or nothing at all.
+impl<S: Clone> Registry<S> {
+    /// Says what changes when each plugin of `set` offers that in the place of everything it offered
+    /// before. `make` makes the slots of new names. Nothing is offered yet.
     ///
     /// # Errors
-    /// Every name that it may not offer.
-    pub fn install(
+    /// Every name that one of them may not offer.
+    pub fn prepare(
         &mut self,
-        plugin: &PluginName,
-        offers: Vec<Offer<T>>,
-    ) -> Result<(), Vec<Conflict>> {
-        let conflicts = self.conflicts(plugin, &offers);
+        set: &[Offered],
+        make: impl Fn(&str) -> S,
+    ) -> Result<Vec<NameChange<S>>, Vec<Conflict>> {
+        let conflicts = self.conflicts(set);
         if !conflicts.is_empty() {
             return Err(conflicts);
         }
-        let names: BTreeSet<&str> = offers.iter().map(|offer| offer.name.as_str()).collect();
-        let gone: Vec<String> = self
-            .owned_by(plugin)
-            .filter(|name| !names.contains(name))
-            .map(str::to_owned)
-            .collect();
-        for offer in offers {
-            self.owners.insert(offer.name.clone(), plugin.clone());
-            let slot = self.slot(&offer.name);
-            slot.offer.store(Some(Arc::new(offer)));
+        let mut next = BTreeMap::new();
+        for (plugin, offered) in set.iter().enumerate() {
+            for name in self.names_of(&offered.plugin) {
+                next.entry(name.to_owned()).or_insert(None);
+            }
+            for (place, offer) in offered.offers.iter().enumerate() {
+                next.insert(offer.name.clone(), Some((plugin, place)));
+            }
         }
-        for name in gone {
-            self.clear(&name);
-        }
-        Ok(())
+        let changes = next.into_iter().map(|(name, next)| NameChange {
+            slot: self.slot(&name, &make),
+            next,
+        });
+        Ok(changes.collect())
     }
 
-    /// Puts the core's own skills in their places.
-    pub fn install_core(&mut self, offers: Vec<Offer<T>>) {
-        for offer in offers {
-            self.slot(&offer.name).offer.store(Some(Arc::new(offer)));
+    /// Writes down what [`prepare`](Self::prepare) has found to be possible.
+    pub fn commit(&mut self, set: &[Offered]) {
+        for Offered { plugin, .. } in set {
+            let owner = Owner::Plugin(plugin.clone());
+            for place in self.places.values_mut() {
+                place.offered.take_if(|(own, _)| *own == owner);
+            }
+        }
+        for Offered { plugin, offers } in set {
+            for offer in offers {
+                if let Some(place) = self.places.get_mut(&offer.name) {
+                    place.offered = Some((Owner::Plugin(plugin.clone()), Arc::clone(offer)));
+                }
+            }
         }
     }
 
-    fn conflicts(&self, plugin: &PluginName, offers: &[Offer<T>]) -> Vec<Conflict> {
-        let mut seen = BTreeSet::new();
+    /// Writes down one of the core's own skills and returns its slot.
+    pub fn install_core(&mut self, offer: Arc<Offer>, make: impl Fn(&str) -> S) -> S {
+        let slot = self.slot(&offer.name, make);
+        if let Some(place) = self.places.get_mut(&offer.name) {
+            place.offered = Some((Owner::Core, offer));
+        }
+        slot
+    }
+
+    fn conflicts(&self, set: &[Offered]) -> Vec<Conflict> {
+        let mut seen = BTreeMap::new();
         let mut conflicts = Vec::new();
-        for Offer { name, .. } in offers {
-            let skill = name.clone();
-            if !name.split('.').all(is_identifier) {
-                conflicts.push(Conflict::Malformed { skill });
-            } else if name.split('.').next() == Some(CORE_NAMESPACE) {
-                conflicts.push(Conflict::Reserved { skill });
-            } else if !seen.insert(name) {
-                conflicts.push(Conflict::Twice { skill });
-            } else if let Some(owner) = self.owners.get(name)
-                && owner != plugin
-            {
-                let owner = owner.clone();
-                conflicts.push(Conflict::Taken { skill, owner });
+        for Offered { plugin, offers } in set {
+            for offer in offers {
+                let (name, skill) = (&offer.name, offer.name.clone());
+                if !name.split('.').all(is_identifier) {
+                    conflicts.push(Conflict::Malformed { skill });
+                } else if name.split('.').next() == Some(CORE_NAMESPACE) {
+                    conflicts.push(Conflict::Reserved { skill });
+                } else if let Some(first) = seen.insert(name, plugin) {
+                    conflicts.push(if first == plugin {
+                        Conflict::Twice { skill }
+                    } else {
+                        let owner = first.clone();
+                        Conflict::Taken { skill, owner }
+                    });
+                } else if let Some(owner) = self.owner(name)
+                    && set.iter().all(|offered| offered.plugin != *owner)
+                {
+                    let owner = owner.clone();
+                    conflicts.push(Conflict::Taken { skill, owner });
+                }
             }
         }
         conflicts
     }
 
-    /// Takes away everything that `plugin` offers.
-    pub fn withdraw(&mut self, plugin: &PluginName) {
-        let names: Vec<String> = self.owned_by(plugin).map(str::to_owned).collect();
-        for name in names {
-            self.clear(&name);
+    /// Returns the plugin that offers `name`.
+    pub fn owner(&self, name: &str) -> Option<&PluginName> {
+        match &self.places.get(name)?.offered {
+            Some((Owner::Plugin(plugin), _)) => Some(plugin),
+            _ => None,
         }
     }
 
-    fn clear(&mut self, name: &str) {
-        self.owners.remove(name);
-        if let Some(slot) = self.slots.get(name) {
-            slot.offer.store(None);
-        }
-    }
-
-    fn owned_by<'r>(&'r self, plugin: &'r PluginName) -> impl Iterator<Item = &'r str> {
-        self.owners
-            .iter()
-            .filter(move |(_, owner)| *owner == plugin)
-            .map(|(name, _)| name.as_str())
+    fn names_of<'r>(&'r self, plugin: &'r PluginName) -> impl Iterator<Item = &'r str> {
+        let all = self.places.iter();
+        all.filter(move |(_, place)| {
+            matches!(&place.offered, Some((Owner::Plugin(owner), _)) if owner == plugin)
+        })
+        .map(|(name, _)| name.as_str())
     }
 
     /// Returns the slot of `name`, whether or not anybody offers it yet.
-    pub fn slot(&mut self, name: &str) -> Arc<Slot<T>> {
-        if let Some(slot) = self.slots.get(name) {
-            return Arc::clone(slot);
+    pub fn slot(&mut self, name: &str, make: impl Fn(&str) -> S) -> S {
+        if let Some(place) = self.places.get(name) {
+            return place.slot.clone();
         }
-        let slot = Arc::new(Slot {
-            name: name.to_owned(),
-            offer: ArcSwapOption::empty(),
-        });
-        self.slots.insert(name.to_owned(), Arc::clone(&slot));
+        let slot = make(name);
+        let place = Place {
+            slot: slot.clone(),
+            offered: None,
+        };
+        self.places.insert(name.to_owned(), place);
         slot
     }
 
-    /// Returns what is offered under `name` now.
-    pub fn offer(&self, name: &str) -> Option<Arc<Offer<T>>> {
-        self.slots.get(name)?.offer()
+    /// Returns the slot of `name`, if there is one.
+    pub fn find(&self, name: &str) -> Option<S> {
+        self.places.get(name).map(|place| place.slot.clone())
     }
 
     /// Returns everything that plugins offer, by name, with its owner.
-    pub fn offers(&self) -> Vec<(PluginName, Arc<Offer<T>>)> {
-        let all = self.owners.iter();
-        all.filter_map(|(name, owner)| Some((owner.clone(), self.offer(name)?)))
+    pub fn offers(&self) -> Vec<(PluginName, Arc<Offer>)> {
+        let all = self.places.values();
+        all.filter_map(|place| match &place.offered {
+            Some((Owner::Plugin(owner), offer)) => Some((owner.clone(), Arc::clone(offer))),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// Returns what `plugin` offers.
+    pub fn offers_of(&self, plugin: &PluginName) -> Vec<Arc<Offer>> {
+        let all = self.offers().into_iter();
+        all.filter(|(owner, _)| owner == plugin)
+            .map(|(_, offer)| offer)
             .collect()
     }
 
     /// Returns the offered names most like `name`, the nearest first.
     pub fn nearest(&self, name: &str) -> Vec<String> {
-        let offered = self.slots.iter().filter(|(_, slot)| slot.offer().is_some());
+        let offered = self.places.iter().filter(|(_, it)| it.offered.is_some());
         nearest(name, offered.map(|(name, _)| name.as_str()))
     }
 }
@@ -244,50 +284,67 @@ mod tests {
         name.parse().expect("a good name")
     }
 
-    fn offer(name: &str, target: u32) -> Offer<u32> {
+    fn offer(name: &str) -> Arc<Offer> {
         let signature = Signature {
             parameters: Vec::new(),
             result: Shape::Unit,
             error: None,
             constant: false,
         };
-        Offer {
+        Arc::new(Offer {
             name: name.to_owned(),
             doc: String::new(),
             id: signature.id(),
             signature,
-            target,
+        })
+    }
+
+    fn offered(plugin_name: &str, names: &[&str]) -> Offered {
+        Offered {
+            plugin: plugin(plugin_name),
+            offers: names.iter().map(|name| offer(name)).collect(),
         }
     }
 
-    fn targets(registry: &Registry<u32>, names: &[&str]) -> Vec<Option<u32>> {
+    /// Installs and returns what changes: the names, and what takes each.
+    fn install(
+        registry: &mut Registry<String>,
+        set: &[Offered],
+    ) -> Result<Vec<(String, Option<(usize, usize)>)>, Vec<Conflict>> {
+        let changes = registry.prepare(set, str::to_owned)?;
+        registry.commit(set);
+        Ok(changes
+            .into_iter()
+            .map(|change| (change.slot, change.next))
+            .collect())
+    }
+
+    fn owners(registry: &Registry<String>, names: &[&str]) -> Vec<Option<String>> {
         let all = names.iter();
-        all.map(|name| registry.offer(name).map(|offer| offer.target))
+        all.map(|name| registry.owner(name).map(ToString::to_string))
             .collect()
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
     }
 
     #[test]
     fn plugins_share_a_namespace() {
         let mut registry = Registry::default();
-        registry
-            .install(&plugin("a"), vec![offer("text.upper", 1)])
-            .expect("is free");
-        registry
-            .install(&plugin("b"), vec![offer("text.lower", 2)])
-            .expect("is free");
+        install(&mut registry, &[offered("a", &["text.upper"])]).expect("is free");
+        install(&mut registry, &[offered("b", &["text.lower"])]).expect("is free");
         assert_eq!(
-            targets(&registry, &["text.upper", "text.lower"]),
-            [Some(1), Some(2)]
+            owners(&registry, &["text.upper", "text.lower"]),
+            [some("a"), some("b")]
         );
     }
 
     #[test]
     fn the_later_plugin_with_a_taken_name_gets_nothing_in() {
         let mut registry = Registry::default();
-        registry
-            .install(&plugin("a"), vec![offer("x.f", 1)])
-            .expect("is free");
-        let refused = registry.install(&plugin("b"), vec![offer("x.g", 2), offer("x.f", 2)]);
+        install(&mut registry, &[offered("a", &["x.f"])]).expect("is free");
+        let refused = install(&mut registry, &[offered("b", &["x.g", "x.f"])]);
         assert_eq!(
             refused,
             Err(vec![Conflict::Taken {
@@ -295,44 +352,67 @@ mod tests {
                 owner: plugin("a")
             }])
         );
-        assert_eq!(targets(&registry, &["x.f", "x.g"]), [Some(1), None]);
+        assert_eq!(owners(&registry, &["x.f", "x.g"]), [some("a"), None]);
     }
 
     #[test]
     fn a_new_version_replaces_everything_of_the_old_one() {
         let mut registry = Registry::default();
-        let a = plugin("a");
-        registry
-            .install(&a, vec![offer("x.f", 1), offer("x.g", 1)])
-            .expect("is free");
-        let slot = registry.slot("x.f");
-        registry
-            .install(&a, vec![offer("x.f", 2), offer("x.h", 2)])
-            .expect("is its own");
+        install(&mut registry, &[offered("a", &["x.f", "x.g"])]).expect("is free");
+        let changes = install(&mut registry, &[offered("a", &["x.f", "x.h"])]);
         assert_eq!(
-            targets(&registry, &["x.f", "x.g", "x.h"]),
-            [Some(2), None, Some(2)]
+            changes.expect("is its own"),
+            [
+                ("x.f".to_owned(), Some((0, 0))),
+                ("x.g".to_owned(), None),
+                ("x.h".to_owned(), Some((0, 1))),
+            ]
         );
-        assert_eq!(slot.offer().map(|offer| offer.target), Some(2));
-        registry.withdraw(&a);
-        assert_eq!(slot.offer().map(|offer| offer.target), None);
-        registry
-            .install(&plugin("b"), vec![offer("x.f", 3)])
-            .expect("is free again");
-        assert_eq!(slot.offer().map(|offer| offer.target), Some(3));
+        assert_eq!(
+            owners(&registry, &["x.f", "x.g", "x.h"]),
+            [some("a"), None, some("a")]
+        );
+        install(&mut registry, &[offered("a", &[])]).expect("is its own");
+        install(&mut registry, &[offered("b", &["x.f"])]).expect("is free again");
+        assert_eq!(owners(&registry, &["x.f"]), [some("b")]);
+    }
+
+    #[test]
+    fn a_set_can_hand_names_to_one_another() {
+        let mut registry = Registry::default();
+        let first = [offered("a", &["x.f"]), offered("b", &["x.g"])];
+        install(&mut registry, &first).expect("are free");
+        let changes = install(
+            &mut registry,
+            &[offered("a", &[]), offered("b", &["x.f", "x.g"])],
+        );
+        assert_eq!(
+            changes.expect("are theirs"),
+            [
+                ("x.f".to_owned(), Some((1, 0))),
+                ("x.g".to_owned(), Some((1, 1))),
+            ]
+        );
+        assert_eq!(owners(&registry, &["x.f", "x.g"]), [some("b"), some("b")]);
+        let both = install(
+            &mut registry,
+            &[offered("b", &["x.f"]), offered("c", &["x.f"])],
+        );
+        assert_eq!(
+            both,
+            Err(vec![Conflict::Taken {
+                skill: "x.f".into(),
+                owner: plugin("b")
+            }])
+        );
     }
 
     #[test]
     fn bad_names_are_all_reported() {
         let mut registry = Registry::default();
-        let refused = registry.install(
-            &plugin("a"),
-            vec![
-                offer("aigis.status", 1),
-                offer("x..y", 1),
-                offer("x.f", 1),
-                offer("x.f", 1),
-            ],
+        let refused = install(
+            &mut registry,
+            &[offered("a", &["aigis.status", "x..y", "x.f", "x.f"])],
         );
         assert_eq!(refused.map_err(|conflicts| conflicts.len()), Err(3));
     }
@@ -340,12 +420,8 @@ mod tests {
     #[test]
     fn the_nearest_names_are_found() {
         let mut registry = Registry::default();
-        registry
-            .install(
-                &plugin("a"),
-                vec![offer("greeter.greet", 1), offer("markdown.render", 1)],
-            )
-            .expect("is free");
+        let set = [offered("a", &["greeter.greet", "markdown.render"])];
+        install(&mut registry, &set).expect("is free");
         assert_eq!(registry.nearest("greeter.gret"), ["greeter.greet"]);
         assert_eq!(registry.nearest("render"), ["markdown.render"]);
         assert!(registry.nearest("zzz").is_empty());

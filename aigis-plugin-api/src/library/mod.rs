@@ -26,6 +26,9 @@ pub struct Description {
     pub skills: Vec<SkillDescription>,
     /// Whether the author wrote a `cleanup`.
     pub cleanup: bool,
+    /// Whether the author wrote a `save`.
+    #[serde(default)]
+    pub save: bool,
 }
 
 /// What a library says about one skill.
@@ -114,6 +117,7 @@ pub(crate) fn describe() -> Result<Vec<u8>, Failure> {
             })
             .collect(),
         cleanup: blocks().iter().any(|block| block.cleanup),
+        save: false,
     };
     codec::to_vec(&description)
         .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))

@@ -86,6 +86,7 @@ fn status(name: &str, state: State) -> PluginStatus {
         generation: 1,
         source: "../greeter".to_owned(),
         error: None,
+        generations: Vec::new(),
     }
 }
 

@@ -1,0 +1,292 @@
+//! Puts new versions of libraries in the place of old ones, while they are called.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aigis_plugin_api::__private::differences;
+
+use super::compatibility::{self, Importer};
+use super::plugin::{Plugin, Running};
+use super::step::{Step, StepError};
+use super::{Inner, lock};
+use crate::loader::guard::{Change, Within, seats};
+use crate::loader::{self, Generation, Pins};
+use crate::logging::Level;
+use crate::registry::{NameChange, Offered};
+
+/// How long callers wait at most while the state of a plugin is handed over.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One plugin of a set that is swapped together.
+pub(crate) struct Incoming<'a> {
+    pub(crate) plugin: &'a Arc<Plugin>,
+    pub(crate) running: &'a mut Running,
+    /// What takes the place of its library; `None` for nothing.
+    pub(crate) next: Option<Arc<Generation>>,
+    pub(crate) number: u64,
+}
+
+impl Inner {
+    /// Tries a library out, then loads it. It is not open yet, and nothing leads to it.
+    pub(super) fn open_library(
+        self: &Arc<Self>,
+        plugin: &Plugin,
+        file: &std::path::Path,
+        number: u64,
+    ) -> Result<Arc<Generation>, Step> {
+        let deadline = loader::PROBE_DEADLINE;
+        self.wait_on(loader::probe(&self.program, file, deadline))
+            .map_err(Step::Load)?;
+        let services = Arc::clone(self) as Arc<dyn loader::Services>;
+        let copies = self.home.run().join("libraries");
+        let generation = loader::load(file, &copies, plugin.name(), number, &services)
+            .map_err(Step::Load)?;
+        plugin.follow(generation.life());
+        Ok(generation)
+    }
+
+    /// Switches every plugin of a set to what comes next, in one instant. What fails leaves everything
+    /// as it was; the versions that were to come are retired.
+    ///
+    /// Without `force`, nothing is taken from those who have been compiled for it.
+    pub(crate) fn swap(
+        self: &Arc<Self>,
+        set: &mut [Incoming<'_>],
+        force: bool,
+    ) -> Result<(), StepError> {
+        let swapped = self.try_swap(set, force);
+        if swapped.is_err() {
+            let unused = set.iter_mut().filter_map(|one| one.next.take());
+            loader::retire(unused.collect());
+        }
+        swapped
+    }
+
+    fn try_swap(
+        self: &Arc<Self>,
+        set: &mut [Incoming<'_>],
+        force: bool,
+    ) -> Result<(), StepError> {
+        let Some(first) = set.first() else {
+            return Ok(());
+        };
+        let lead = first.plugin.name().clone();
+        let offered: Vec<Offered> = set.iter().map(offered).collect();
+        if !force {
+            let broken = self.broken_by(set, &offered);
+            if !broken.is_empty() {
+                return Err(Step::Incompatible(broken).of(&lead));
+            }
+        }
+        let names = self
+            .registry_mut()
+            .prepare(&offered, |name| self.new_slot(name))
+            .map_err(|conflicts| Step::Register(conflicts).of(&lead))?;
+        let changes = changes(set, names);
+        let (handing, opening): (Vec<usize>, Vec<usize>) =
+            (0..set.len()).partition(|at| hands_over(&set[*at]));
+        // What has nothing to wait for is made while the old version serves.
+        for at in opening {
+            self.open_next(&set[at], None, loader::NEW_DEADLINE)?;
+        }
+        let old: Vec<Arc<Generation>> = set
+            .iter()
+            .filter_map(|one| one.running.library.clone())
+            .collect();
+        let together = set.len() > 1;
+        if together {
+            // Before anything is switched: a call of an old version never sees half of a set.
+            let servings = old.iter().flat_map(|one| one.servings());
+            let pins = Arc::new(Pins::of(servings.map(std::ptr::from_ref)));
+            old.iter().for_each(|one| one.pin(&pins));
+        }
+        let switched = if handing.is_empty() {
+            self.board_of_slots().begin(changes, None).commit();
+            Ok(())
+        } else {
+            self.hand_over(set, &handing, &old, changes)
+        };
+        if let Err(error) = switched {
+            old.iter().for_each(|one| one.unpin());
+            return Err(error);
+        }
+        self.registry_mut().commit(&offered);
+        for one in &mut *set {
+            one.running.library = one.next.take();
+            one.plugin.serves(one.running.library.as_ref());
+            if let Some(generation) = &one.running.library {
+                generation.serves();
+                one.plugin.runs_generation(one.number);
+                self.announce(one.plugin, generation);
+            }
+        }
+        loader::retire(old);
+        Ok(())
+    }
+
+    /// Holds new calls, waits for those inside, moves the state, switches, and lets the calls go.
+    fn hand_over(
+        self: &Arc<Self>,
+        set: &[Incoming<'_>],
+        handing: &[usize],
+        old: &[Arc<Generation>],
+        changes: Vec<Change>,
+    ) -> Result<(), StepError> {
+        let begun = Instant::now();
+        let inside = old
+            .iter()
+            .fold(Within::default(), |all, one| all.and(one.within()));
+        // Dropped on any way out, it lets the calls go on in the old version.
+        let switch = self
+            .board_of_slots()
+            .begin(changes, Some(inside.clone()));
+        let left = || HANDOVER_TIMEOUT.saturating_sub(begun.elapsed());
+        if !seats::wait_until_gone(&inside, Some(begun + HANDOVER_TIMEOUT), || self.is_closing()) {
+            let plugin = set[handing[0]].plugin.name();
+            return Err(Step::Handover(HANDOVER_TIMEOUT).of(plugin));
+        }
+        for at in handing {
+            let one = &set[*at];
+            let saved = match &one.running.library {
+                Some(library) => library
+                    .save()
+                    .map_err(|failure| Step::Save(failure).of(one.plugin.name()))?,
+                None => None,
+            };
+            self.open_next(one, saved, left())?;
+        }
+        switch.commit();
+        let message = format!("handed its state over in {:?}", begun.elapsed());
+        for at in handing {
+            let name = set[*at].plugin.name().as_str();
+            self.logs.plugin(name, Level::Info, &message);
+        }
+        Ok(())
+    }
+
+    /// Runs the constructors of what comes next.
+    fn open_next(
+        self: &Arc<Self>,
+        one: &Incoming<'_>,
+        saved: Option<Vec<u8>>,
+        limit: Duration,
+    ) -> Result<(), StepError> {
+        let Some(next) = &one.next else {
+            return Ok(());
+        };
+        let name = one.plugin.name();
+        let failed = |step: Step| step.of(name);
+        let grant = self.grant(one.plugin, one.number).map_err(failed)?;
+        let threads = next
+            .open(&grant, saved, limit)
+            .map_err(|error| failed(Step::Load(error)))?;
+        if threads > 0 {
+            let message = format!(
+                "its `new` has left threads running in the core ({threads}), which slow down every \
+                 other plugin; a plugin that runs on its own is an internal one"
+            );
+            self.logs.plugin(name.as_str(), Level::Warn, message);
+        }
+        Ok(())
+    }
+
+    /// Says in the plugin's log what it offers from now on.
+    fn announce(&self, plugin: &Plugin, generation: &Generation) {
+        let name = plugin.name().as_str();
+        let mut unaware = Vec::new();
+        for skill in &generation.description().skills {
+            let message = format!("Registered {}...", skill.name);
+            self.logs.plugin(name, Level::Boot, message);
+            if !skill.logger && !skill.signature.constant {
+                unaware.push(skill.name.as_str());
+            }
+        }
+        if !unaware.is_empty() {
+            // The original warned at each call; once a load is enough to know it.
+            let message = format!(
+                "Functions called without AIGIS logging: {} (they take no `logger: &Logger`; \
+                 events of `tracing` and `log` are kept all the same)",
+                unaware.join(", ")
+            );
+            self.logs.plugin(name, Level::Warn, message);
+        }
+        self.logs.plugin(name, Level::Boot, "Skills acquired.");
+    }
+
+    /// Takes away what a plugin's library offers, and retires it.
+    pub(super) fn withdraw(&self, plugin: &Plugin, running: &mut Running) {
+        let Some(library) = running.library.take() else {
+            return;
+        };
+        plugin.serves(None);
+        let nothing = [Offered {
+            plugin: plugin.name().clone(),
+            offers: Vec::new(),
+        }];
+        let names = self
+            .registry_mut()
+            .prepare(&nothing, |name| self.new_slot(name));
+        // Whoever offers nothing is in nobody's way.
+        let names = names.unwrap_or_default();
+        self.board_of_slots()
+            .begin(changes(&[], names), None)
+            .commit();
+        self.registry_mut().commit(&nothing);
+        loader::retire(vec![library]);
+    }
+
+    /// Finds everything that those outside of the set have been compiled for and would lose.
+    fn broken_by(&self, set: &[Incoming<'_>], offered: &[Offered]) -> Vec<String> {
+        let mut importers: Vec<Importer> = Vec::new();
+        for plugin in self.plugins() {
+            if set.iter().all(|one| one.plugin.name() != plugin.name())
+                && let Some(library) = plugin.serving()
+            {
+                importers.push(Importer {
+                    who: plugin.name().to_string(),
+                    expects: library.imports(),
+                });
+            }
+        }
+        let in_set = |name: &str| set.iter().any(|one| one.plugin.name().as_str() == name);
+        importers.extend(lock(&self.sessions).importers(in_set));
+        let now: Vec<_> = set
+            .iter()
+            .flat_map(|one| self.registry().offers_of(one.plugin.name()))
+            .collect();
+        let next: Vec<_> = offered.iter().flat_map(|one| one.offers.clone()).collect();
+        compatibility::broken(&importers, &now, &next, differences)
+    }
+}
+
+fn offered(one: &Incoming<'_>) -> Offered {
+    let servings = one.next.as_deref().map_or(&[][..], Generation::servings);
+    Offered {
+        plugin: one.plugin.name().clone(),
+        offers: servings
+            .iter()
+            .map(|serving| Arc::clone(serving.offer()))
+            .collect(),
+    }
+}
+
+/// Tells whether the state goes from the old version to the next.
+fn hands_over(one: &Incoming<'_>) -> bool {
+    let saves = |library: &Arc<Generation>| library.description().save;
+    one.next.is_some() && one.running.library.as_ref().is_some_and(saves)
+}
+
+/// Turns names into what their slots come to hold.
+fn changes(set: &[Incoming<'_>], names: Vec<NameChange<Arc<loader::guard::Slot>>>) -> Vec<Change> {
+    let serving = |(plugin, offer): (usize, usize)| {
+        let next = set.get(plugin)?.next.as_ref()?;
+        next.servings().get(offer).map(std::ptr::from_ref)
+    };
+    names
+        .into_iter()
+        .map(|name| Change {
+            slot: name.slot,
+            next: name.next.and_then(serving).unwrap_or(std::ptr::null()),
+        })
+        .collect()
+}
