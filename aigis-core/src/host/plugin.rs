@@ -63,7 +63,7 @@ const REMEMBERED: usize = 8;
 pub(crate) struct Candidate {
     prepared: Prepared,
     pub(super) number: u64,
-    /// For its process; those of a library are kept with that.
+    /// Taken back if it does not come to its turn.
     secrets: Delivered,
     /// Its library, loaded but not open.
     pub(super) library: Option<Arc<Generation>>,
@@ -238,7 +238,7 @@ impl Inner {
         lock(&plugin.live).error = None;
         // One for both halves of a hybrid.
         let number = plugin.next_generation();
-        let mut secrets = self.deliver(name, &prepared.manifest).map_err(failed)?;
+        let secrets = self.deliver(name, &prepared.manifest).map_err(failed)?;
         let file = prepared.artifacts.as_ref().and_then(|a| a.library.clone());
         let is_core = plugin.entry.kind == PluginKind::Core;
         if file.is_none() && is_core {
@@ -246,14 +246,7 @@ impl Inner {
             return Err(failed(Step::Prepare(error)));
         }
         let library = match file {
-            Some(file) => {
-                let generation = self.open_library(plugin, &file, number).map_err(failed)?;
-                if is_core {
-                    let secrets = std::mem::take(&mut secrets);
-                    generation.hold(secrets.keep());
-                }
-                Some(generation)
-            }
+            Some(file) => Some(self.open_library(plugin, &file, number).map_err(failed)?),
             None => None,
         };
         if is_core && !plugin.state().is_settled() {
@@ -274,7 +267,12 @@ impl Inner {
         running: &mut Running,
         candidate: Candidate,
     ) -> Result<(), StepError> {
+        // Whom the old ones were for is gone, or goes with them.
+        let secrets = candidate.secrets.keep();
         if plugin.entry.kind == PluginKind::Core {
+            if let Some(library) = &running.library {
+                library.hold(secrets);
+            }
             plugin.enter(self, State::Ready, Some(std::process::id()));
             return Ok(());
         }
@@ -285,8 +283,6 @@ impl Inner {
             process.stop(self);
         }
         plugin.enter(self, State::Starting, None);
-        // Whom the old ones were for is gone.
-        let secrets = candidate.secrets.keep();
         match process::start(self, plugin, candidate.prepared, candidate.number, secrets) {
             Ok(process) => {
                 running.process = Some(process);
