@@ -39,9 +39,9 @@ pub(crate) fn prelude() -> TokenStream {
         #[allow(unused_imports)]
         use ::aigis_plugin_api::__private::{
             self as __aigis, Chained as _, Coded as _, Modes as _, Opaque as _, Payloaded as _,
-            Readable as _, Shown as _, SkillFn as _, Structural as _, Typed as _, Uncoded as _,
-            Unreadable as _, Unserved as _, Unshown as _, Untyped as _, Valued as _,
-            ViaBytes as _, ViaEntry as _,
+            Readable as _, Restored as _, Saved as _, Shown as _, SkillFn as _, Structural as _,
+            Typed as _, Uncoded as _, Unreadable as _, Unrestored as _, Unsaved as _, Unserved as _,
+            Unshown as _, Untyped as _, Valued as _, ViaBytes as _, ViaEntry as _,
         };
     }
 }

@@ -22,7 +22,8 @@ use proc_macro::TokenStream;
 ///
 /// On an **`impl` block**: `new(ctx)` makes the state, one for each loaded version; every other
 /// `pub fn` and `pub const` is a skill named `type_in_snake_case.item`, and those with `&self` share
-/// the state; `cleanup(self)` frees it.
+/// the state; `cleanup(self)` frees it. `save(&self)` and `restore(saved)` hand it to the next
+/// version, see below.
 ///
 /// `#[skills(namespace = "other.name")]` names another namespace, `""` none. `#[skill(skip)]`,
 /// `#[skill(rename = "…")]` and `#[skill(idempotent)]` stand on single items. Parameters of type
@@ -30,6 +31,43 @@ use proc_macro::TokenStream;
 ///
 /// Parameters are any types that serde can read, by value or as `&T`, `&str`, `&[T]`; results any
 /// that serde can write, or a `Result` with the author's error.
+///
+/// # Handing the state to the next version
+///
+/// Without further ado a reload begins with `new`. A state that is to outlive it has two more
+/// functions, which are no skills, whatever their visibility:
+///
+/// - `fn save(&self) -> T` returns what the next version is to know: any type that serde can write.
+/// - `fn restore(saved: T) -> Self` makes the state from it, in place of `new`.
+///
+/// Both may take `ctx` and `logger` besides, in any order, and return a `Result`. The two are of
+/// different versions, so their types need not be the same: fields are found by their names, those
+/// that are gone are passed over, and a new one needs `#[serde(default)]`. Each block has its state
+/// under its namespace, so a type that gets another name keeps its state with
+/// `#[skills(namespace = "the_old_one")]`.
+///
+/// `new` is needed all the same: it runs at the first start, and wherever the version before has
+/// saved nothing for the block. A `save` needs a `restore` next to it. A `restore` alone takes over
+/// from a version before, and hands nothing on.
+///
+/// While `save` runs no call is inside, and new ones wait until the next version has restored. If
+/// either fails, panics or takes too long, they go on in this version, with the state as `save` left
+/// it: so `save` takes nothing away. What threads of the plugin's own change afterwards is lost to
+/// the next version.
+///
+/// In a module, which has no state, `save` and `restore` are names like any other. In an `impl` block
+/// `#[skill(skip)]` makes them that, and `#[skill(rename = "save")]` on a method of another name makes
+/// a skill `save`.
+///
+/// # Panics in these functions
+///
+/// A panic in a skill, in `new`, `restore`, `save` or `cleanup`, or in the `Drop` of the state, ends
+/// there: the host gets an error with its message and place, and the log one line. One kind cannot be
+/// caught: where a panic unwinds through a value whose own `Drop` panics, that is, a second panic
+/// inside the first, Rust aborts the process, which is the core and every plugin in it. The same holds
+/// for a stack that overflows. A plugin whose code may do that, or that calls foreign code which may,
+/// belongs in a process of its own: make it an internal plugin, with
+/// `launch`, so that it fails alone and is started again.
 #[proc_macro_attribute]
 pub fn skills(arguments: TokenStream, item: TokenStream) -> TokenStream {
     block::skills(arguments.into(), item.into()).into()

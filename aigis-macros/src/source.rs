@@ -10,7 +10,10 @@ use quote::quote;
 const OWN: &[(&str, &str)] = &[
     ("Cargo.toml", include_str!("../Cargo.toml")),
     ("src/attributes.rs", include_str!("attributes.rs")),
-    ("src/block.rs", include_str!("block.rs")),
+    ("src/block/handover.rs", include_str!("block/handover.rs")),
+    ("src/block/mod.rs", include_str!("block/mod.rs")),
+    ("src/block/module.rs", include_str!("block/module.rs")),
+    ("src/block/state.rs", include_str!("block/state.rs")),
     ("src/expand.rs", include_str!("expand.rs")),
     ("src/function.rs", include_str!("function.rs")),
     ("src/import.rs", include_str!("import.rs")),

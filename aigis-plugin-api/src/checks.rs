@@ -31,7 +31,30 @@ pub trait Returned {}
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + ?Sized> Returned for T {}
 
-/// What a skill, `new` or `cleanup` can fail with.
+/// What `save` can return.
+#[diagnostic::on_unimplemented(
+    message = "`save` cannot return `{Self}`: it cannot be serialised",
+    label = "does not implement `serde::Serialize`",
+    note = "derive `Serialize` for it, mark it with `#[skill_type]`, or return another type"
+)]
+pub trait Saved {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + ?Sized> Saved for T {}
+
+/// What `restore` can take.
+#[diagnostic::on_unimplemented(
+    message = "`restore` cannot take `{Self}`: it cannot be deserialised",
+    label = "does not implement `serde::Deserialize` without borrowing",
+    note = "derive `Deserialize` for it, mark it with `#[skill_type]`, or take another type that \
+            has the form of what was saved"
+)]
+pub trait Restored {}
+
+#[diagnostic::do_not_recommend]
+impl<T: DeserializeOwned> Restored for T {}
+
+/// What a skill or a function that the host calls can fail with.
 #[diagnostic::on_unimplemented(
     message = "a skill cannot fail with `{Self}`: it has no message",
     label = "does not implement `std::fmt::Display`",
@@ -83,6 +106,12 @@ pub const fn is_taken<T: Taken + ?Sized>() {}
 
 /// Asks whether a skill can return `T`.
 pub const fn is_returned<T: Returned + ?Sized>() {}
+
+/// Asks whether `save` can return `T`.
+pub const fn is_saved<T: Saved + ?Sized>() {}
+
+/// Asks whether `restore` can take `T`.
+pub const fn is_restored<T: Restored>() {}
 
 /// Asks whether a skill can fail with `T`.
 pub const fn is_shown<T: Shown + ?Sized>(_: &T) {}

@@ -157,6 +157,55 @@ pub use aigis_macros::skill_type;
 /// # fn main() {}
 /// ```
 ///
+/// A state that outlives a reload:
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use std::sync::Mutex;
+/// use aigis_plugin_api::{Logger, skills};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Default, Serialize, Deserialize)]
+/// pub struct Stock {
+///     pieces: BTreeMap<String, u64>,
+///     /// Since the second version; what the first one saved has no such field.
+///     #[serde(default)]
+///     orders: Vec<String>,
+/// }
+///
+/// pub struct Store {
+///     stock: Mutex<Stock>,
+/// }
+///
+/// #[skills]
+/// impl Store {
+///     /// Runs at the first start.
+///     pub fn new() -> Self {
+///         Self { stock: Mutex::default() }
+///     }
+///
+///     /// Runs when another version takes over from this one.
+///     pub fn save(&self) -> Result<Stock, String> {
+///         let stock = self.stock.lock().map_err(|error| error.to_string())?;
+///         Ok(stock.clone())
+///     }
+///
+///     /// Runs in place of `new` when this version takes over from another.
+///     pub fn restore(saved: Stock, logger: &Logger) -> Self {
+///         logger.info(format_args!("{} orders are open", saved.orders.len()));
+///         Self { stock: Mutex::new(saved) }
+///     }
+///
+///     /// Known as `store.order`.
+///     pub fn order(&self, what: String) -> Result<usize, String> {
+///         let mut stock = self.stock.lock().map_err(|error| error.to_string())?;
+///         stock.orders.push(what);
+///         Ok(stock.orders.len())
+///     }
+/// }
+/// # fn main() {}
+/// ```
+///
 pub use aigis_macros::skills;
 pub use backend::call;
 pub use call::Call;
@@ -175,7 +224,9 @@ pub mod __private {
     pub use crate::abi::Instance;
     pub use crate::arguments::{Decode, Modes, Own, Ref};
     pub use crate::backend::{Backend, Expected, Request, call_by_name, scope};
-    pub use crate::checks::{is_given, is_received, is_returned, is_shown, is_taken};
+    pub use crate::checks::{
+        is_given, is_received, is_restored, is_returned, is_saved, is_shown, is_taken,
+    };
     pub use crate::context::Grant;
     pub use crate::error::{
         AuthorError, Chained, Failure, FailureKind, Payloaded, Shown, Unshown, Valued, dynamic,
@@ -186,8 +237,8 @@ pub mod __private {
     };
     pub use crate::launch::run as launch;
     pub use crate::library::{
-        Description, SkillDescription, close_instance, contain, context, discard, open_instance,
-        with_instance,
+        Description, Restored, Saved, SavedOf, SkillDescription, Unrestored, Unsaved,
+        close_instance, close_lent, contain, context, discard, open_instance, with_instance,
     };
     pub use crate::shape::{Opaque, ShapeOf, Structural};
     pub use crate::signature::{

@@ -34,6 +34,12 @@ pub(crate) type Encoded = fn(&[&str], &[u8]) -> Result<Vec<u8>, Failure>;
 /// Makes the state of a block.
 pub(crate) type Open = fn(&Context) -> Result<(), Failure>;
 
+/// Runs the `save` of a block: encodes what it returns.
+pub(crate) type Save = fn() -> Result<Vec<u8>, Failure>;
+
+/// Makes the state of a block from what was saved of it, encoded.
+pub(crate) type Restore = fn(&[u8]) -> Result<(), Failure>;
+
 /// Runs the `cleanup` of a block and drops its state.
 pub(crate) type Close = fn() -> Result<(), Failure>;
 
@@ -63,10 +69,16 @@ pub struct Block {
     pub module: &'static str,
     /// Where it stands: line.
     pub line: u32,
+    /// What the names of its skills begin with; the next version finds its saved state by it.
+    pub namespace: &'static str,
     /// What it exposes.
     pub skills: &'static [Skill],
     /// Makes its state.
     pub open: Option<Open>,
+    /// Encodes its state for the next version, if the author wrote a `save`.
+    pub save: Option<Save>,
+    /// Makes its state in place of `open`, if the author wrote a `restore`.
+    pub restore: Option<Restore>,
     /// Runs its `cleanup` and drops its state.
     pub close: Option<Close>,
     /// Whether the author wrote a `cleanup`.

@@ -97,6 +97,8 @@ fn every_block_is_closed_in_reverse_order() {
     assert!(describe().cleanup);
     let host = FakeHost::new();
     host.open(None).expect("opens");
+    assert_eq!(host.save(), Ok(None), "no block has a `save`");
+    assert!(!describe().save && !describe().restore);
     assert_eq!(host.ask("consumed.name", ()), Ok("tested".to_owned()));
     let failure = host.close().expect_err("two blocks fail");
     // The last block is the first to be closed, and the first failure is the one that is told.

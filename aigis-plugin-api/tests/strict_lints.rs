@@ -96,6 +96,22 @@ impl Counter {
         self.start
     }
 
+    /// Hands over.
+    ///
+    /// # Errors
+    /// Never.
+    pub const fn save(&self) -> Result<u64, String> {
+        Ok(self.start)
+    }
+
+    /// Takes over.
+    ///
+    /// # Errors
+    /// Never.
+    pub const fn restore(start: u64, _logger: &Logger) -> Result<Self, String> {
+        Ok(Self { start })
+    }
+
     /// Ends.
     pub const fn cleanup(self) {}
 }

@@ -62,8 +62,10 @@ pub struct Descriptor {
     pub call: extern "C" fn(index: u32, arguments: Bytes<'_>, out: &mut Buffer) -> Status,
     /// Returns the typed entry of skill `index`, or null where it has none.
     pub direct: extern "C" fn(index: u32) -> *const c_void,
-    /// Writes the state for the next version, encoded. Called while no call is inside;
-    /// [`Status::Absent`] when the author wrote no `save`.
+    /// Writes the state for the next version, encoded. Called while no call is inside, after `open`
+    /// has returned and before `close`, never next to another of these; the library goes on being
+    /// called afterwards if the next version does not take over. [`Status::Absent`] when the author
+    /// wrote no `save`.
     pub save: extern "C" fn(out: &mut Buffer) -> Status,
     /// Runs `cleanup` and drops the state. Called once, after the last call has left.
     pub close: extern "C" fn(error: &mut Buffer) -> Status,

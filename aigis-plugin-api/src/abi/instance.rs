@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::checks::State;
 
-/// Holds the value that `new` of a `#[skills] impl` block returned.
+/// Holds the value that `new` or `restore` of a `#[skills] impl` block returned.
 ///
 /// It is a static of the library: one per loaded generation. The host fills it before the first
 /// call enters the library and empties it after the last one has left.
@@ -17,7 +17,8 @@ pub struct Instance<T> {
 // SAFETY: `new`, the only way to make one, demands that `T` is `Send` and `Sync`; asked there and not
 // here, a mistake is reported once. Calls share `&T` between threads (`T: Sync`); `open` and `close`
 // move the value between threads (`T: Send`) while no call is inside, which is the host's promise of
-// `Descriptor::close`.
+// `Descriptor::close`. `save` borrows the value as a call does; by the promise of `Descriptor::save`
+// no call is inside meanwhile, and neither `open` nor `close` is running.
 unsafe impl<T> Sync for Instance<T> {}
 
 impl<T> Instance<T> {
@@ -53,8 +54,8 @@ impl<T> Instance<T> {
         if !self.open.load(Ordering::Acquire) {
             return None;
         }
-        // SAFETY: `open` was seen true, so the value is there and nobody writes it while a call is
-        // inside: the host closes a library after its last call has left.
+        // SAFETY: `open` was seen true, so the value is there and nobody writes it while a call or
+        // `save` is inside: the host closes a library after the last of them has left.
         unsafe { (*self.value.get()).as_ref() }
     }
 

@@ -1,6 +1,8 @@
-//! What runs inside a loaded library: its skills behind the descriptor, its panics, its events.
+//! What runs inside a loaded library: its skills behind the descriptor, its panics, its events, and
+//! the states that one version hands to the next.
 
 mod bridge;
+mod handover;
 mod panic;
 
 use std::ffi::c_void;
@@ -15,7 +17,10 @@ use crate::error::{Failure, FailureKind};
 use crate::logger::Logger;
 use crate::signature::Signature;
 use crate::skill::{Block, Skill};
+use handover::SavedStates;
 
+pub(crate) use handover::save;
+pub use handover::{Restored, Saved, SavedOf, Unrestored, Unsaved};
 pub use panic::contain;
 pub(crate) use panic::{contain_callback, contain_entry};
 
@@ -26,9 +31,12 @@ pub struct Description {
     pub skills: Vec<SkillDescription>,
     /// Whether the author wrote a `cleanup`.
     pub cleanup: bool,
-    /// Whether the author wrote a `save`.
+    /// Whether a block has something to hand over to the next version.
     #[serde(default)]
     pub save: bool,
+    /// Whether a block can take over what the version before has saved.
+    #[serde(default)]
+    pub restore: bool,
 }
 
 /// What a library says about one skill.
@@ -105,6 +113,7 @@ fn skill(index: u32) -> Result<&'static Skill, Failure> {
 }
 
 pub(crate) fn describe() -> Result<Vec<u8>, Failure> {
+    handover::check(blocks())?;
     let description = Description {
         skills: skills()
             .iter()
@@ -117,19 +126,21 @@ pub(crate) fn describe() -> Result<Vec<u8>, Failure> {
             })
             .collect(),
         cleanup: blocks().iter().any(|block| block.cleanup),
-        save: false,
+        save: blocks().iter().any(|block| block.save.is_some()),
+        restore: blocks().iter().any(|block| block.restore.is_some()),
     };
     codec::to_vec(&description)
         .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))
 }
 
-pub(crate) fn open(host: &'static HostApi, grant: &[u8], _saved: &[u8]) -> Result<(), Failure> {
+pub(crate) fn open(host: &'static HostApi, grant: &[u8], saved: &[u8]) -> Result<(), Failure> {
     let grant: Grant = codec::from_slice(grant).map_err(|error| {
         Failure::new(
             FailureKind::Internal,
             format!("the host's grant cannot be read: {error}"),
         )
     })?;
+    let saved = SavedStates::read(saved)?;
     if HOST.set(host).is_err() {
         return Err(Failure::new(
             FailureKind::Internal,
@@ -142,7 +153,7 @@ pub(crate) fn open(host: &'static HostApi, grant: &[u8], _saved: &[u8]) -> Resul
     for (opened, block) in blocks().iter().enumerate() {
         let Some(open) = block.open else { continue };
         // A constructor that fails leaves nothing behind: what was made before it is closed again.
-        if let Err(failure) = contain("new", || open(context)) {
+        if let Err(failure) = saved.restore(block, || open(context)) {
             for block in blocks()[..opened].iter().rev() {
                 if let Err(failure) = close_block(block) {
                     log_unreturned(&failure);
@@ -163,10 +174,6 @@ pub(crate) fn direct(index: u32) -> *const c_void {
     skill(index).map_or(std::ptr::null(), |skill| {
         (skill.direct)(&(skill.signature)())
     })
-}
-
-pub(crate) fn save() -> Result<Option<Vec<u8>>, Failure> {
-    Ok(None)
 }
 
 pub(crate) fn close() -> Result<(), Failure> {
@@ -198,10 +205,10 @@ fn close_block(block: &Block) -> Result<(), Failure> {
     }
 }
 
-/// Puts the state that `new` made in its place; the macros call it.
+/// Puts the state that `new` or `restore` made in its place; the macros call it.
 ///
 /// # Errors
-/// What `new` returned.
+/// What `new` or `restore` returned.
 pub fn open_instance<T>(instance: &Instance<T>, made: Result<T, Failure>) -> Result<(), Failure> {
     instance.open(made?);
     Ok(())
@@ -238,10 +245,33 @@ pub fn close_instance<T>(
     instance.close().map_or(Ok(()), cleanup)
 }
 
-/// Drops the state of a block without `cleanup`; the macros call it.
+/// Takes the state out, lends it to `cleanup` and drops it; the macros call it.
+///
+/// The state is dropped apart from `cleanup`: if both panic, neither unwinds through the other, which
+/// would abort the process.
 ///
 /// # Errors
-/// Never: it stands where a `cleanup` would.
-pub fn discard<T>(_: T) -> Result<(), Failure> {
-    Ok(())
+/// What `cleanup` returned, or how it or the drop panicked.
+pub fn close_lent<T>(
+    instance: &Instance<T>,
+    cleanup: impl FnOnce(&T) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let Some(state) = instance.close() else {
+        return Ok(());
+    };
+    let cleaned = contain("cleanup", || cleanup(&state));
+    // If both fail, the panic of the drop is in the log, as every panic is.
+    let dropped = discard(state);
+    cleaned.and(dropped)
+}
+
+/// Drops the state of a block; the macros call it where there is no `cleanup`.
+///
+/// # Errors
+/// How the drop panicked.
+pub fn discard<T>(state: T) -> Result<(), Failure> {
+    contain("drop", || {
+        drop(state);
+        Ok(())
+    })
 }

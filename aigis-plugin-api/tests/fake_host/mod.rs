@@ -70,10 +70,22 @@ pub fn grant(settings: Option<Value>) -> Grant {
 }
 
 pub fn describe() -> Description {
+    try_describe().expect("a description")
+}
+
+/// Asks the library what it offers, which it may refuse to say.
+pub fn try_describe() -> Result<Description, Failure> {
     let mut out = Buffer::default();
-    let status = (abi::descriptor().describe)(&mut out);
-    assert_eq!(status, Status::Ok);
-    codec::from_slice(out.as_slice()).expect("a description")
+    match (abi::descriptor().describe)(&mut out) {
+        Status::Ok => Ok(codec::from_slice(out.as_slice()).expect("a description")),
+        Status::Failed | Status::Absent => Err(Failure::decode(out.as_slice())),
+    }
+}
+
+/// Makes what a version that had these blocks would have saved.
+pub fn saved_by<'n>(blocks: impl IntoIterator<Item = (&'n str, Vec<u8>)>) -> Vec<u8> {
+    let states: Value = blocks.into_iter().collect();
+    codec::to_vec(&states).expect("encodes")
 }
 
 impl FakeHost {
@@ -110,16 +122,26 @@ impl FakeHost {
 
     /// Opens the library.
     pub fn open(&'static self, settings: Option<Value>) -> Result<(), Failure> {
+        self.open_with(settings, &[])
+    }
+
+    /// Opens the library with what the version before has saved.
+    pub fn open_with(&'static self, settings: Option<Value>, saved: &[u8]) -> Result<(), Failure> {
         let grant = codec::to_vec(&grant(settings)).expect("encodes");
         let mut error = Buffer::default();
-        match (self.descriptor.open)(
-            &self.api,
-            grant.as_slice().into(),
-            [].as_slice().into(),
-            &mut error,
-        ) {
+        match (self.descriptor.open)(&self.api, grant.as_slice().into(), saved.into(), &mut error) {
             Status::Ok => Ok(()),
             Status::Failed | Status::Absent => Err(Failure::decode(error.as_slice())),
+        }
+    }
+
+    /// Asks the library for its state; `None` when it has nothing to hand over.
+    pub fn save(&self) -> Result<Option<Vec<u8>>, Failure> {
+        let mut out = Buffer::default();
+        match (self.descriptor.save)(&mut out) {
+            Status::Ok => Ok(Some(out.into_vec())),
+            Status::Absent => Ok(None),
+            Status::Failed => Err(Failure::decode(out.as_slice())),
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aigis_plugin_api::{Context, Logger, SettingsError, skills};
+use aigis_plugin_api::{Context, Logger, SettingsError, codec, skills};
 
 use crate::FakeHost;
+use crate::fake_host::{describe, saved_by};
 
 pub struct TextCounter {
     next: AtomicU64,
@@ -66,6 +67,16 @@ impl TextCounter {
     pub fn cleanup(self) {
         does_not_exist();
     }
+
+    #[cfg(any())]
+    pub fn save(&self) -> DoesNotExist {
+        does_not_exist()
+    }
+
+    #[cfg(any())]
+    pub fn restore(saved: DoesNotExist) -> Self {
+        does_not_exist()
+    }
 }
 
 /// A type in a module, with a namespace of its own choice and `Self` in its signatures.
@@ -93,6 +104,67 @@ pub mod nested {
         pub fn fails(&self) -> Result<Self, std::fmt::Error> {
             Err(std::fmt::Error)
         }
+    }
+}
+
+/// A state that is handed over, in a form of its own.
+pub struct Ledger {
+    entries: std::sync::Mutex<Vec<String>>,
+}
+
+#[skills]
+impl Ledger {
+    fn new() -> Self {
+        Self {
+            entries: std::sync::Mutex::new(vec!["first".to_owned()]),
+        }
+    }
+
+    pub fn entries(&self) -> Vec<String> {
+        self.entries.lock().expect("nobody panics").clone()
+    }
+
+    #[cfg(not(any()))]
+    pub fn save(&self, logger: &Logger, ctx: &Context) -> Vec<String> {
+        logger.info(format_args!("saving for {}", ctx.plugin()));
+        self.entries()
+    }
+
+    #[cfg(not(any()))]
+    pub fn restore(_: Vec<String>) -> Self {
+        unreachable!("this version is the first")
+    }
+}
+
+/// A use of the names that is none of the host's business.
+pub struct Archive;
+
+#[skills]
+impl Archive {
+    fn new() -> Self {
+        Self
+    }
+
+    #[skill(skip)]
+    pub fn save(&self, path: &str, copies: u8) -> String {
+        format!("{copies} of {path}")
+    }
+
+    #[skill(rename = "restore")]
+    pub fn restore_from(&self, path: &str) -> String {
+        format!("restored {}", self.save(path, 2))
+    }
+}
+
+/// In a module the names are ordinary.
+#[skills]
+pub mod without_state {
+    pub fn save(text: &str) -> String {
+        text.to_uppercase()
+    }
+
+    pub fn restore() -> u8 {
+        1
     }
 }
 
@@ -142,4 +214,30 @@ fn self_in_a_signature_is_the_type() {
         "fn(other: Doubler) -> Vec<Doubler>"
     );
     assert!(host.ask::<()>("math.doubling.fails", ()).is_err());
+}
+
+#[test]
+fn only_blocks_with_save_hand_something_over() {
+    let host = FakeHost::shared();
+    assert!(describe().save && describe().restore);
+    let saved = host.save().expect("saves").expect("a state");
+    let expected = codec::to_vec(&["first"]).expect("encodes");
+    assert_eq!(saved, saved_by([("ledger", expected)]));
+    assert_eq!(host.logged("saving for tested").len(), 1);
+    // The version goes on.
+    assert_eq!(host.ask("ledger.entries", ()), Ok(vec!["first".to_owned()]));
+}
+
+#[test]
+fn save_and_restore_are_no_skills_of_a_state_but_names_like_any_in_a_module() {
+    let host = FakeHost::shared();
+    for name in ["ledger.save", "ledger.restore", "archive.save"] {
+        assert!(host.skill(name).is_none(), "{name}");
+    }
+    assert_eq!(
+        host.ask("archive.restore", ("disk",)),
+        Ok("restored 2 of disk".to_owned())
+    );
+    assert_eq!(host.ask("without_state.save", ("a",)), Ok("A".to_owned()));
+    assert_eq!(host.ask("without_state.restore", ()), Ok(1));
 }

@@ -8,7 +8,7 @@ impl Kitchen {
         Self
     }
 
-    pub fn restore(_saved: u8) -> Self {
+    pub fn restore() -> Self {
         Self
     }
 }

@@ -1,5 +1,7 @@
 use aigis_plugin_api::skills;
 
+pub struct Pans;
+
 pub struct Kitchen;
 
 #[skills]
@@ -10,6 +12,10 @@ impl Kitchen {
 
     pub fn save(&self) -> u8 {
         1
+    }
+
+    pub fn restore(_saved: Option<Pans>) -> Self {
+        Self
     }
 }
 

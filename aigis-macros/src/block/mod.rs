@@ -1,0 +1,245 @@
+//! `#[skills]` on a module or an `impl` block: what both have in common.
+
+mod handover;
+mod module;
+mod state;
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
+use syn::{Error, Item, Result, Visibility};
+
+use crate::attributes::{SkillOptions, SkillsOptions, cfgs_of, combine};
+use crate::expand;
+use crate::function::{Function, Parameter, Receiver};
+
+pub(crate) fn skills(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let mut result = Ok(());
+    let options = SkillsOptions::parse(arguments).unwrap_or_else(|error| {
+        combine(&mut result, error);
+        SkillsOptions::default()
+    });
+    match syn::parse2::<Item>(item.clone()) {
+        Ok(Item::Mod(module)) => module::of_module(module, &options, result),
+        Ok(Item::Impl(block)) => state::of_impl(block, &options, result),
+        Ok(other) => with_errors(
+            item,
+            &Error::new_spanned(
+                first_token(&other),
+                "`#[skills]` stands on a module with a body or on an `impl` block",
+            ),
+        ),
+        Err(error) => with_errors(item, &error),
+    }
+}
+
+fn first_token(item: &Item) -> TokenStream {
+    item.to_token_stream().into_iter().take(1).collect()
+}
+
+/// Keeps the author's code as it is, so that only the real mistakes are shown.
+fn with_errors(item: TokenStream, error: &Error) -> TokenStream {
+    let error = error.to_compile_error();
+    quote!(#item #error)
+}
+
+fn join(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{namespace}.{name}")
+    }
+}
+
+fn is_public(visibility: &Visibility) -> bool {
+    matches!(visibility, Visibility::Public(_))
+}
+
+fn take(attributes: &mut Vec<syn::Attribute>, result: &mut Result<()>) -> SkillOptions {
+    SkillOptions::take(attributes).unwrap_or_else(|error| {
+        combine(result, error);
+        SkillOptions::default()
+    })
+}
+
+/// Reads a function that the host calls, which takes nothing but what is injected.
+fn read_hook(
+    signature: &syn::Signature,
+    allowed: &[Receiver],
+    wrong: &str,
+    result: &mut Result<()>,
+) -> Option<Function> {
+    let function = match Function::read(signature) {
+        Ok(function) => function,
+        Err(error) => {
+            combine(result, error);
+            return None;
+        }
+    };
+    let misfit = !allowed.contains(&function.receiver) || function.given().next().is_some();
+    if misfit {
+        let error = if signature.inputs.is_empty() {
+            Error::new_spanned(&signature.ident, wrong)
+        } else {
+            Error::new_spanned(&signature.inputs, wrong)
+        };
+        combine(result, error);
+        return None;
+    }
+    Some(function)
+}
+
+fn read_cleanup(
+    signature: &syn::Signature,
+    most: Receiver,
+    result: &mut Result<()>,
+) -> Option<Function> {
+    let (allowed, wrong): (&[Receiver], &str) = match most {
+        Receiver::None => (
+            &[Receiver::None],
+            "`cleanup` is called by the host, so it takes nothing but `ctx` and `logger`",
+        ),
+        _ => (
+            &[Receiver::Owned, Receiver::Shared],
+            "`cleanup` is called by the host, so it takes `self`, and nothing but `ctx` and \
+             `logger` besides",
+        ),
+    };
+    read_hook(signature, allowed, wrong, result)
+}
+
+/// The `#[cfg(…)]` predicates of an item, all of which must hold.
+struct Condition(Vec<TokenStream>);
+
+impl Condition {
+    fn of(attributes: &[syn::Attribute]) -> Self {
+        let predicates =
+            cfgs_of(attributes)
+                .into_iter()
+                .filter_map(|attribute| match &attribute.meta {
+                    syn::Meta::List(list) => Some(list.tokens.clone()),
+                    _ => None,
+                });
+        Self(predicates.collect())
+    }
+
+    /// Makes an expression that is `there` where the item is compiled, and `gone` elsewhere.
+    fn choose(&self, there: &TokenStream, gone: &TokenStream) -> TokenStream {
+        let Self(predicates) = self;
+        if predicates.is_empty() {
+            return there.clone();
+        }
+        quote! {{
+            #[cfg(all(#(#predicates),*))]
+            let chosen = #there;
+            #[cfg(not(all(#(#predicates),*)))]
+            let chosen = #gone;
+            chosen
+        }}
+    }
+}
+
+/// Makes the expression that tells whether an item is there.
+fn present(condition: Option<&Condition>) -> TokenStream {
+    match condition {
+        Some(Condition(predicates)) => quote!(::std::cfg!(all(#(#predicates),*))),
+        None => quote!(false),
+    }
+}
+
+fn injected(function: &Function) -> Vec<TokenStream> {
+    function
+        .parameters
+        .iter()
+        .filter_map(|parameter| match parameter {
+            Parameter::Context => Some(quote!(__aigis::context()?)),
+            Parameter::Logger => Some(quote!(__aigis::context()?.logger())),
+            Parameter::Given { .. } => None,
+        })
+        .collect()
+}
+
+/// The functions of a block that the host calls, as expressions for the fields of a `Block`.
+struct Hooks {
+    open: TokenStream,
+    save: TokenStream,
+    restore: TokenStream,
+    close: TokenStream,
+    /// Whether the author wrote a `cleanup`.
+    cleanup: TokenStream,
+}
+
+impl Hooks {
+    /// None at all.
+    fn absent() -> Self {
+        Self {
+            open: absent(),
+            save: absent(),
+            restore: absent(),
+            close: absent(),
+            cleanup: present(None),
+        }
+    }
+}
+
+fn absent() -> TokenStream {
+    quote!(::std::option::Option::None)
+}
+
+/// Makes a function of `body` that can fail, and a pointer to it in `Some`.
+fn hook(
+    parameter: Option<(TokenStream, TokenStream)>,
+    ok: &TokenStream,
+    body: &TokenStream,
+) -> TokenStream {
+    let (name, ty): (Vec<_>, Vec<_>) = parameter.into_iter().unzip();
+    quote! {
+        ::std::option::Option::Some({
+            fn hook(#(#name: #ty),*) -> ::std::result::Result<#ok, __aigis::Failure> {
+                #body
+            }
+            // A pointer at once: where a `#[cfg]` chooses, both sides are to be of one type.
+            let hook: fn(#(#ty),*) -> ::std::result::Result<#ok, __aigis::Failure> = hook;
+            hook
+        })
+    }
+}
+
+/// Makes the registration of one module or `impl` block.
+fn block_code(
+    namespace: &str,
+    codes: &[expand::SkillCode],
+    extra: &TokenStream,
+    hooks: &Hooks,
+) -> TokenStream {
+    let prelude = expand::prelude();
+    let items = codes.iter().map(|code| &code.items);
+    let entries = codes.iter().map(|code| &code.entry);
+    let Hooks {
+        open,
+        save,
+        restore,
+        close,
+        cleanup,
+    } = hooks;
+    quote! {
+        const _: () = {
+            #prelude
+            #extra
+            #(#items)*
+
+            __aigis::inventory::submit! {
+                __aigis::Block {
+                    module: ::std::module_path!(),
+                    line: ::std::line!(),
+                    namespace: #namespace,
+                    skills: &[#(#entries),*],
+                    open: #open,
+                    save: #save,
+                    restore: #restore,
+                    close: #close,
+                    cleanup: #cleanup,
+                }
+            }
+        };
+    }
+}
