@@ -5,6 +5,15 @@
 //! next version in its place. What has been taken out of its slots is [retired](retire): when the last
 //! call has left, its `cleanup` runs, and then the library goes.
 
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "generations are not closed by it yet"
+    )
+)]
+mod follow;
 mod generation;
 pub(crate) mod guard;
 mod host_api;
