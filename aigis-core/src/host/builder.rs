@@ -218,15 +218,16 @@ impl HostBuilder {
             lock: Mutex::new(Some(lock)),
             program,
             runtime: handle.clone(),
-            calls: Pool::new(MOST_STARTED),
+            calls: Pool::new(MOST_STARTED, crate::loader::end_here),
             logs,
             registry: RwLock::default(),
             switchboard: Arc::default(),
-            plugins: RwLock::new(self
-                .entries
-                .into_iter()
-                .map(|entry| Arc::new(Plugin::new(entry)))
-                .collect()),
+            plugins: RwLock::new(
+                self.entries
+                    .into_iter()
+                    .map(|entry| Arc::new(Plugin::new(entry)))
+                    .collect(),
+            ),
             launched: Mutex::default(),
             sessions: Mutex::default(),
             server: OnceLock::new(),

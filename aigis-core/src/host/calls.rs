@@ -94,7 +94,9 @@ impl Services for Inner {
             Route::Name(name) => Self::call(self, name, None, arguments),
             Route::Pinned(serving) => {
                 let visit = Visit::at(serving);
-                let name = visit.as_ref().map(|visit| visit.serving().offer().name.clone());
+                let name = visit
+                    .as_ref()
+                    .map(|visit| visit.serving().offer().name.clone());
                 Self::run(self, visit, &name.unwrap_or_default(), None, arguments)
             }
         }
@@ -107,6 +109,13 @@ impl Services for Inner {
 
     fn slot(&self, name: &str) -> Arc<Slot> {
         self.registry_mut().slot(name, |name| self.new_slot(name))
+    }
+
+    fn wake_idle(&self) {
+        self.calls.wake_idle();
+        if let Some(server) = self.server.get() {
+            server.wake_idle();
+        }
     }
 
     fn keeps(&self, level: Level) -> bool {

@@ -26,7 +26,10 @@ pub(super) fn broken(
     differences: impl Fn(&Signature, &Signature) -> Vec<String>,
 ) -> Vec<String> {
     let find = |offers: &[Arc<Offer>], name: &str| {
-        offers.iter().find(|offer| offer.name == name).map(Arc::clone)
+        offers
+            .iter()
+            .find(|offer| offer.name == name)
+            .map(Arc::clone)
     };
     let mut lost: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for Importer { who, expects } in importers {

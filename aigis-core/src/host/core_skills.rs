@@ -74,11 +74,7 @@ fn core_skills(inner: &Arc<Inner>) -> Vec<Serving> {
     let list = |name: &str| Shape::List(Box::new(opaque(name)));
     let flag = || Shape::Option(Box::new(Shape::Bool));
     let name = [("name", Shape::Text)];
-    let reload = [
-        ("name", Shape::Text),
-        ("fresh", flag()),
-        ("force", flag()),
-    ];
+    let reload = [("name", Shape::Text), ("fresh", flag()), ("force", flag())];
     let reload_set = [
         ("names", Shape::List(Box::new(Shape::Text))),
         ("fresh", flag()),
@@ -126,10 +122,14 @@ fn core_skills(inner: &Arc<Inner>) -> Vec<Serving> {
             opaque("PluginStatus"),
             |inner, bytes| {
                 type Arguments = (Ref<str>, Own<Option<bool>>, Own<Option<bool>>);
-                Arguments::decode(&["name", "fresh", "force"], bytes, |(name, fresh, force)| {
-                    let how = Reload::new(fresh, force);
-                    encode(&only(inner.reload(&[name], how)?))
-                })
+                Arguments::decode(
+                    &["name", "fresh", "force"],
+                    bytes,
+                    |(name, fresh, force)| {
+                        let how = Reload::new(fresh, force);
+                        encode(&only(inner.reload(&[name], how)?))
+                    },
+                )
             },
         ),
         skill(
@@ -139,10 +139,14 @@ fn core_skills(inner: &Arc<Inner>) -> Vec<Serving> {
             list("PluginStatus"),
             |inner, bytes| {
                 type Arguments = (Own<Vec<String>>, Own<Option<bool>>, Own<Option<bool>>);
-                Arguments::decode(&["names", "fresh", "force"], bytes, |(names, fresh, force)| {
-                    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                    encode(&inner.reload(&names, Reload::new(fresh, force))?)
-                })
+                Arguments::decode(
+                    &["names", "fresh", "force"],
+                    bytes,
+                    |(names, fresh, force)| {
+                        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                        encode(&inner.reload(&names, Reload::new(fresh, force))?)
+                    },
+                )
             },
         ),
         skill(

@@ -49,12 +49,12 @@ use events::Logs;
 use operations::Reload;
 use plugin::Plugin;
 
+pub use crate::loader::{GenerationState, GenerationStatus};
 pub use builder::{HostBuilder, StartError};
 pub use calls::{STEP_FAILED, UNKNOWN_PLUGIN};
 pub use events::{Event, Observer};
 pub use requirements::RequirementsError;
 pub use secrets::SecretsError;
-pub use crate::loader::{GenerationState, GenerationStatus};
 pub use status::{PluginStatus, SkillInfo, State};
 pub use step::{Step, StepError};
 
@@ -220,7 +220,10 @@ impl Inner {
     }
 
     pub(crate) fn status(&self) -> Vec<PluginStatus> {
-        self.plugins().iter().map(|plugin| plugin.status()).collect()
+        self.plugins()
+            .iter()
+            .map(|plugin| plugin.status())
+            .collect()
     }
 
     pub(crate) fn skills(&self) -> Vec<SkillInfo> {
@@ -331,7 +334,16 @@ impl Host {
     /// # Errors
     /// An unknown name, or the step that failed: then what ran before runs on.
     pub fn reload(&self, name: &str, fresh: bool) -> Result<PluginStatus, HostError> {
-        self.handle.inner.reload(&[name], Reload { fresh, force: false }).map(only)
+        self.handle
+            .inner
+            .reload(
+                &[name],
+                Reload {
+                    fresh,
+                    force: false,
+                },
+            )
+            .map(only)
     }
 
     /// Stops a plugin and waits until its processes are gone and its `cleanup` has run. Blocks.

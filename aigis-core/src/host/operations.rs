@@ -106,7 +106,9 @@ impl Inner {
             Ok(()) => {
                 drop(running);
                 self.logs.core(Level::Info, format!("reloaded {all}"));
-                self.wait_settled(Some(SETTLE), |p| set.iter().any(|one| one.name() == p.name()));
+                self.wait_settled(Some(SETTLE), |p| {
+                    set.iter().any(|one| one.name() == p.name())
+                });
                 let order = names.iter().filter_map(|name| self.find(name).ok());
                 Ok(order.map(|plugin| plugin.status()).collect())
             }
@@ -176,7 +178,9 @@ impl Inner {
         let mut set = self.plugins();
         set.retain(|plugin| names.contains(&plugin.name().as_str()));
         if set.is_empty() {
-            return Err(HostError::Refused("there is no plugin to reload".to_owned()));
+            return Err(HostError::Refused(
+                "there is no plugin to reload".to_owned(),
+            ));
         }
         Ok(set)
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aigis_plugin_api::__private::{Expected, Failure, FailureKind};
-use aigis_plugin_api::signature::Signature;
 use aigis_plugin_api::session::frame::{Expectation, Hello};
+use aigis_plugin_api::signature::Signature;
 
 use super::calls::Expects;
 use super::compatibility::Importer;
@@ -48,6 +48,10 @@ impl Sessions {
 }
 
 impl Service for Inner {
+    fn between_calls(&self) -> fn() {
+        crate::loader::end_here
+    }
+
     fn admit(&self, hello: &Hello, peer: Peer) -> Result<Arc<SessionInfo>, Failure> {
         if self.is_closing() {
             let message = "the core is shutting down";

@@ -39,8 +39,8 @@ impl Inner {
             .map_err(Step::Load)?;
         let services = Arc::clone(self) as Arc<dyn loader::Services>;
         let copies = self.home.run().join("libraries");
-        let generation = loader::load(file, &copies, plugin.name(), number, &services)
-            .map_err(Step::Load)?;
+        let generation =
+            loader::load(file, &copies, plugin.name(), number, &services).map_err(Step::Load)?;
         plugin.follow(generation.life());
         Ok(generation)
     }
@@ -62,11 +62,7 @@ impl Inner {
         swapped
     }
 
-    fn try_swap(
-        self: &Arc<Self>,
-        set: &mut [Incoming<'_>],
-        force: bool,
-    ) -> Result<(), StepError> {
+    fn try_swap(self: &Arc<Self>, set: &mut [Incoming<'_>], force: bool) -> Result<(), StepError> {
         let Some(first) = set.first() else {
             return Ok(());
         };
@@ -137,11 +133,11 @@ impl Inner {
             .iter()
             .fold(Within::default(), |all, one| all.and(one.within()));
         // Dropped on any way out, it lets the calls go on in the old version.
-        let switch = self
-            .board_of_slots()
-            .begin(changes, Some(inside.clone()));
+        let switch = self.board_of_slots().begin(changes, Some(inside.clone()));
         let left = || HANDOVER_TIMEOUT.saturating_sub(begun.elapsed());
-        if !seats::wait_until_gone(&inside, Some(begun + HANDOVER_TIMEOUT), || self.is_closing()) {
+        if !seats::wait_until_gone(&inside, Some(begun + HANDOVER_TIMEOUT), || {
+            self.is_closing()
+        }) {
             let plugin = set[handing[0]].plugin.name();
             return Err(Step::Handover(HANDOVER_TIMEOUT).of(plugin));
         }

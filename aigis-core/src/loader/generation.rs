@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use aigis_plugin_api::__private::{Description, Failure, FailureKind, Grant, Shape, Signature};
 use aigis_plugin_api::abi::{Buffer, Descriptor, HostApi, SYMBOL, Status};
 use aigis_plugin_api::codec;
-use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
+use super::follow::{self, Opened};
 use super::guard::{Stay, Within, seats};
 use super::host_api::{self, HostContext};
 use super::life::{GenerationState, Life};
@@ -22,6 +22,7 @@ use super::link::Pins;
 use super::serving::{Body, Serving, read};
 use super::{LoadError, Services, linux};
 use crate::config::PluginName;
+use crate::host::full_message;
 use crate::registry::Offer;
 
 /// How often a shutdown is looked for while a `new` runs.
@@ -51,7 +52,7 @@ pub(crate) struct Generation {
     pub(super) open: AtomicBool,
     /// What must be there for as long as the generation is open, such as its secrets.
     pub(super) held: Mutex<Vec<Box<dyn Any + Send>>>,
-    pub(super) library: Mutex<Option<Library>>,
+    pub(super) library: Opened,
     pub(super) copy: PathBuf,
     pub(super) life: Arc<Life>,
 }
@@ -189,6 +190,22 @@ impl Generation {
     }
 }
 
+impl Drop for Generation {
+    fn drop(&mut self) {
+        if self.life.status().state != GenerationState::Unmapped {
+            // Code that is still there may call the host.
+            return;
+        }
+        // SAFETY: both came from `Box::leak` in `load`. The library that knew them is unmapped, so that
+        // none of its code can run; the host's own uses of them borrow the generation or keep a frame
+        // of it, and all frames were gone before the library was closed.
+        unsafe {
+            drop(Box::from_raw(std::ptr::from_ref(self.api).cast_mut()));
+            drop(Box::from_raw(std::ptr::from_ref(self.context).cast_mut()));
+        }
+    }
+}
+
 thread_local! {
     /// Whether this thread runs a plugin's constructors.
     static CONSTRUCTING: Cell<bool> = const { Cell::new(false) };
@@ -211,18 +228,14 @@ pub(crate) fn load(
 ) -> Result<Arc<Generation>, LoadError> {
     let copy = copy(library, copies, plugin, number)?;
     let unfit = |message: String| LoadError::Unfit(message);
+    let not_opened = |error: libloading::Error| unfit(full_message(&error));
     // SAFETY: the probe has opened this very file, run its constructors and come back.
-    let opened = unsafe { Library::open(Some(&copy), RTLD_NOW | RTLD_LOCAL) };
-    let opened = opened.map_err(|error| unfit(error.to_string()))?;
+    let library = unsafe { follow::open(&copy) }.map_err(not_opened)?;
+    let descriptor = library.symbol(SYMBOL.as_bytes()).map_err(not_opened)?;
     // SAFETY: the probe has found the symbol in this file and checked, before anything else, that
-    // it is a descriptor of this ABI version with this layout.
-    let descriptor = unsafe { opened.get::<*const Descriptor>(SYMBOL.as_bytes()) }
-        .map_err(|error| unfit(error.to_string()))?
-        .into_raw()
-        .cast::<Descriptor>();
-    // SAFETY: as above; the pointer is not null, a symbol was found. `'static` means for as long as the
+    // it is a descriptor of this ABI version with this layout. `'static` means for as long as the
     // library is open, which it is until the generation is retired; nothing hands it on.
-    let descriptor: &'static Descriptor = unsafe { &*descriptor };
+    let descriptor: &'static Descriptor = unsafe { &*descriptor.cast::<Descriptor>() };
 
     let mut description = Buffer::default();
     let status = (descriptor.describe)(&mut description);
@@ -239,7 +252,7 @@ pub(crate) fn load(
         Arc::downgrade(services),
     )));
     let api: &'static HostApi = Box::leak(Box::new(host_api::of(context)));
-    let bytes = fs::metadata(&copy).map_or(0, |file| file.len());
+    let bytes = library.followed().bytes();
     let generation = Arc::new(Generation {
         servings: servings(descriptor, &description, &label),
         label,
@@ -250,7 +263,7 @@ pub(crate) fn load(
         api,
         open: AtomicBool::new(false),
         held: Mutex::default(),
-        library: Mutex::new(Some(opened)),
+        library,
         copy,
         life: Arc::new(Life::new(number, bytes)),
     });

@@ -5,14 +5,6 @@
 //! next version in its place. What has been taken out of its slots is [retired](retire): when the last
 //! call has left, its `cleanup` runs, and then the library goes.
 
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "generations are not closed by it yet"
-    )
-)]
 mod follow;
 mod generation;
 pub(crate) mod guard;
@@ -54,7 +46,11 @@ pub(crate) enum Route<'a> {
 }
 
 /// Ends what this thread has of libraries that are retired and that it is not inside of.
-pub(crate) fn end_here() {}
+pub(crate) fn end_here() {
+    if follow::holds_here() {
+        follow::run_here(retire::may_end_here);
+    }
+}
 
 /// What a loaded library can ask of its host.
 pub(crate) trait Services: Send + Sync + 'static {
@@ -69,6 +65,9 @@ pub(crate) trait Services: Send + Sync + 'static {
 
     /// Tells whether events of this level are kept.
     fn keeps(&self, level: Level) -> bool;
+
+    /// Wakes the host's threads that wait for work, to [end what they have](end_here).
+    fn wake_idle(&self);
 
     /// Tells whether the host is shutting down.
     fn is_closing(&self) -> bool;

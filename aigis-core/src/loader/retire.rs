@@ -2,17 +2,23 @@
 
 use std::fs;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use aigis_plugin_api::__private::Failure;
 use aigis_plugin_api::abi::Buffer;
 
+use super::end_here;
+use super::follow::{Followed, Outcome};
 use super::generation::Generation;
 use super::guard::{Within, seats};
 use super::life::GenerationState;
 use super::serving::read;
 use crate::logging::Level;
+
+/// How long threads have to end what they have of a library before that is told.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Retires generations that were replaced or stopped together: they have been taken out of their
 /// slots. Returns at once; how far it is is told by each [`Life`](super::Life).
@@ -96,10 +102,101 @@ impl Generation {
         }
     }
 
+    /// Waits until nothing of the library is left in any thread, then closes it.
     fn unmap(self: Arc<Self>) {
-        let _ = fs::remove_file(&self.copy);
-        keep_for_good(self, "what it has left in threads is not followed".to_owned());
+        let followed = self.library.followed();
+        if let Some(gap) = followed.gap() {
+            let reason = format!("its threads cannot be followed: {gap}");
+            return keep_for_good(self, reason);
+        }
+        let _listed = Listed::new(followed, self.within());
+        end_here();
+        seats::ask_for_endings();
+        if let Some(services) = self.services.upgrade() {
+            services.wake_idle();
+        }
+        if let Err(holding) = followed.wait_clear(Some(Instant::now() + LINGER)) {
+            let reason = holding.to_string();
+            let message = format!("generation {} stays in memory: {reason}", self.number());
+            self.log(Level::Warn, &message);
+            self.life.enter(GenerationState::Retained, Some(reason));
+        }
+        self.wait_until_nothing_runs();
+        // SAFETY: nothing of the library runs, and nothing leads into it any more: see there.
+        let outcome = unsafe { self.library.close() };
+        match outcome {
+            Outcome::Unmapped { bytes } => {
+                let _ = fs::remove_file(&self.copy);
+                let message = format!(
+                    "generation {} is gone from memory ({} KiB)",
+                    self.number(),
+                    bytes / 1024
+                );
+                self.log(Level::Debug, &message);
+                self.life.enter(GenerationState::Unmapped, None);
+            }
+            Outcome::Retained { reason, .. } => {
+                let message = format!("generation {} stays in memory: {reason}", self.number());
+                self.log(Level::Warn, &message);
+                keep_for_good(self, reason);
+            }
+        }
     }
+
+    /// Waits until no code of the library runs and none can begin to.
+    ///
+    /// Code begins to run by a call from the host, which has a frame, or on a thread of the library's
+    /// own. When no such thread has lived between two looks, at the second of which there is none, and
+    /// there was no frame at some point between them, then nothing ran at that point, and so nothing
+    /// can have begun since: no slot leads here, and what was started elsewhere has frames.
+    fn wait_until_nothing_runs(&self) {
+        let followed = self.library.followed();
+        let within = self.within();
+        loop {
+            // Without a deadline it ends when it is clear.
+            let _ = followed.wait_clear(None);
+            let started = followed.started();
+            if followed.clear().is_err() {
+                continue;
+            }
+            seats::wait_until_gone(&within, None, || false);
+            if followed.clear().is_ok() && followed.started() == started {
+                return;
+            }
+        }
+    }
+}
+
+/// The libraries that are waited for to be clear, and the frames of who is inside.
+static CLEARING: Mutex<Vec<(Arc<Followed>, Within)>> = Mutex::new(Vec::new());
+
+/// A library in [`CLEARING`], for as long as this lives.
+struct Listed(Arc<Followed>);
+
+impl Listed {
+    fn new(followed: &Arc<Followed>, within: Within) -> Self {
+        clearing().push((Arc::clone(followed), within));
+        Self(Arc::clone(followed))
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        clearing().retain(|(followed, _)| !Arc::ptr_eq(followed, &self.0));
+    }
+}
+
+fn clearing() -> MutexGuard<'static, Vec<(Arc<Followed>, Within)>> {
+    // Nothing that can panic runs under this lock.
+    CLEARING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells whether this thread may end what it has of a library: it is retired, and this thread is
+/// outside of it.
+pub(super) fn may_end_here(library: &Arc<Followed>) -> bool {
+    let list = clearing();
+    let found = list.iter().find(|(listed, _)| Arc::ptr_eq(listed, library));
+    found.is_some_and(|(_, within)| !within.is_here())
 }
 
 /// Leaves a library where it is, with all that its code may still reach for.

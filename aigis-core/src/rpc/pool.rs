@@ -22,6 +22,8 @@ pub(crate) struct Pool {
 
 struct Shared {
     limit: usize,
+    /// What an idle thread does when it is woken for it.
+    between: fn(),
     state: Mutex<State>,
     work: Condvar,
 }
@@ -32,17 +34,21 @@ struct State {
     threads: usize,
     /// Threads that wait for work, those included that were woken but have not come to it yet.
     idle: usize,
+    /// How often idle threads were woken to do what is to be done between tasks.
+    rounds: u64,
     /// A thread has been started and has not come to its work yet.
     starting: bool,
     closed: bool,
 }
 
 impl Pool {
-    /// Makes a pool of at most `limit` threads.
-    pub(crate) fn new(limit: usize) -> Self {
+    /// Makes a pool of at most `limit` threads; idle ones run `between` when they are
+    /// [woken](Self::wake_idle) for it.
+    pub(crate) fn new(limit: usize, between: fn()) -> Self {
         Self {
             shared: Arc::new(Shared {
                 limit,
+                between,
                 state: Mutex::default(),
                 work: Condvar::new(),
             }),
@@ -67,6 +73,14 @@ impl Pool {
         drop(state);
         self.shared.work.notify_one();
         Ok(())
+    }
+}
+
+impl Pool {
+    /// Makes every idle thread do what is to be done between tasks.
+    pub(crate) fn wake_idle(&self) {
+        self.shared.lock().rounds += 1;
+        self.shared.work.notify_all();
     }
 }
 
@@ -111,12 +125,19 @@ impl Shared {
                 break;
             } else {
                 state.idle += 1;
+                let rounds = state.rounds;
                 let (again, waited) = self
                     .work
                     .wait_timeout(state, IDLE)
                     .unwrap_or_else(|e| e.into_inner());
                 state = again;
                 state.idle -= 1;
+                if state.rounds != rounds {
+                    drop(state);
+                    (self.between)();
+                    state = self.lock();
+                    continue;
+                }
                 if waited.timed_out() && state.queue.is_empty() {
                     break;
                 }

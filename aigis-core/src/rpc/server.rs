@@ -1,7 +1,7 @@
 //! The socket, and who comes in by it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak, Weak};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 /// The socket of a core, with all its sessions. Dropping it ends them at once, without the time that
 /// [`shutdown`](Self::shutdown) gives to running calls.
 pub struct Server {
+    /// For as long as it serves.
+    shared: Weak<Shared>,
     path: PathBuf,
     /// When the last answers must be written, once somebody has asked for the end.
     stop: watch::Sender<Option<Instant>>,
@@ -64,6 +66,13 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
+    /// Makes the threads that run calls, and have none, do what is to be done between calls.
+    pub(crate) fn wake_idle(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.pool.wake_idle();
+        }
+    }
+
     /// Opens the socket `path`, for this user alone, and serves sessions on `runtime`; they are told
     /// that the core is the process `core_pid`. The folder must exist, and the caller must hold the
     /// home's lock: a socket that lies there is taken for a dead core's.
@@ -96,17 +105,19 @@ impl Server {
             })?
         };
         let shared = Arc::new(Shared {
+            pool: Pool::new(limits.threads, service.between_calls()),
             service,
             limits,
             core_pid,
             uid: linux::own_uid(),
-            pool: Pool::new(limits.threads),
             calls: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
         });
         let (stop, stopped) = watch::channel(None);
+        let weak = Arc::downgrade(&shared);
         runtime.spawn(accept(listener, shared, Stop(stopped)));
         Ok(Self {
+            shared: weak,
             path: path.to_owned(),
             stop,
             unlinked: AtomicBool::new(false),

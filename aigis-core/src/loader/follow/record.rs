@@ -38,6 +38,8 @@ pub(crate) struct Followed {
 struct State {
     /// Threads that are being started: they have no number yet.
     starting: usize,
+    /// How many threads it has ever started.
+    started: u64,
     threads: BTreeMap<Tid, Held>,
     keys: BTreeMap<libc::pthread_key_t, Key>,
     /// To be told when it is clear.
@@ -129,6 +131,11 @@ impl Followed {
             .sum()
     }
 
+    /// Returns how many threads it has ever started.
+    pub(crate) fn started(&self) -> u64 {
+        self.lock().started
+    }
+
     /// Returns who holds something of it now.
     ///
     /// # Errors
@@ -198,7 +205,9 @@ impl Followed {
     // Threads.
 
     pub(super) fn thread_starts(&self) {
-        self.lock().starting += 1;
+        let mut state = self.lock();
+        state.starting += 1;
+        state.started += 1;
     }
 
     pub(super) fn thread_did_not_start(&self) {

@@ -58,7 +58,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn claim(attention: u32, thread: u32) -> &'static Place {
     fences::prepare();
-    let fenced = if fences::every_thread_fences() { FENCE } else { 0 };
+    let fenced = if fences::every_thread_fences() {
+        FENCE
+    } else {
+        0
+    };
     CLAIMED.fetch_add(1, Ordering::Relaxed);
     let mut places = lock(&PLACES);
     let place = places.free.pop().unwrap_or_else(|| {
@@ -378,7 +382,9 @@ pub(crate) fn wait_until_gone(
                 return false;
             }
             leaves = match deadline {
-                None => LEFT_ONE.wait(leaves).unwrap_or_else(PoisonError::into_inner),
+                None => LEFT_ONE
+                    .wait(leaves)
+                    .unwrap_or_else(PoisonError::into_inner),
                 Some(at) => {
                     let left = at.saturating_duration_since(Instant::now());
                     if left.is_zero() {

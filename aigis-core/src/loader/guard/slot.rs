@@ -28,7 +28,9 @@ pub(crate) struct Slot {
 
 impl std::fmt::Debug for Slot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Slot").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Slot")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 

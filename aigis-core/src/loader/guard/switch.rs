@@ -126,7 +126,9 @@ impl Drop for Switch<'_> {
             // Under the lock of those who wait, so that none of them misses it.
             let _held = lock(&self.board.held);
             let number = self.board.state.load(Ordering::SeqCst) >> 2;
-            self.board.state.store(number << 2 | phase, Ordering::SeqCst);
+            self.board
+                .state
+                .store(number << 2 | phase, Ordering::SeqCst);
         }
         self.board.released.notify_all();
         for change in &self.changes {

@@ -102,6 +102,10 @@ fn payload<T: serde::de::DeserializeOwned>() -> T {
 }
 
 impl Service for Answers {
+    fn between_calls(&self) -> fn() {
+        || {}
+    }
+
     fn admit(&self, hello: &Hello, peer: Peer) -> Result<Arc<SessionInfo>, Failure> {
         assert_eq!(peer.pid, Some(std::process::id()));
         if let Some(token) = &hello.token {
