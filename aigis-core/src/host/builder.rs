@@ -147,6 +147,9 @@ impl HostBuilder {
     }
 
     /// Sets the least level that is logged; [`Level::Info`] without this.
+    ///
+    /// It holds for as long as the host lives: plugins ask for it once, and what is below it is not
+    /// even formatted.
     #[must_use]
     pub fn log_level(mut self, level: Level) -> Self {
         self.level = Some(level);
@@ -222,11 +225,12 @@ impl HostBuilder {
             logs,
             registry: RwLock::default(),
             switchboard: Arc::default(),
-            plugins: RwLock::new(self
-                .entries
-                .into_iter()
-                .map(|entry| Arc::new(Plugin::new(entry)))
-                .collect()),
+            plugins: RwLock::new(
+                self.entries
+                    .into_iter()
+                    .map(|entry| Arc::new(Plugin::new(entry)))
+                    .collect(),
+            ),
             launched: Mutex::default(),
             sessions: Mutex::default(),
             server: OnceLock::new(),

@@ -22,6 +22,7 @@ use super::link::Pins;
 use super::serving::{Body, Serving, read};
 use super::{LoadError, Services, linux};
 use crate::config::PluginName;
+use crate::logging::spans::Carried;
 use crate::registry::Offer;
 
 /// How often a shutdown is looked for while a `new` runs.
@@ -143,6 +144,7 @@ impl Generation {
         })?;
         let (sender, outcome) = mpsc::channel();
         let generation = Arc::clone(self);
+        let carried = Carried::here();
         let spawned = thread::Builder::new()
             // Unlike any other: by it the threads are known that the constructors start.
             .name(format!(
@@ -152,8 +154,10 @@ impl Generation {
             .spawn(move || {
                 CONSTRUCTING.set(true);
                 // Should nobody wait any more, the library still stays for as long as this runs.
-                let opened = seats::within(generation.home(), || {
-                    generation.construct(&grant, saved.as_deref().unwrap_or_default())
+                let opened = carried.run(|| {
+                    seats::within(generation.home(), || {
+                        generation.construct(&grant, saved.as_deref().unwrap_or_default())
+                    })
                 });
                 let _ = sender.send(opened);
             });

@@ -14,6 +14,7 @@ mod linux;
 mod probe;
 mod retire;
 mod serving;
+mod spans;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use aigis_plugin_api::__private::Failure;
 
 use crate::config::PluginName;
 use crate::logging::Level;
+use crate::logging::spans::Around;
+use crate::logging::twin::Record;
 use guard::Slot;
 
 pub(crate) use generation::{Generation, is_constructing, load};
@@ -66,6 +69,9 @@ pub(crate) trait Services: Send + Sync + 'static {
 
     /// Writes into a plugin's log.
     fn log(&self, plugin: &PluginName, level: Level, message: &str);
+
+    /// Writes what the plugin itself says into its log; `around` are the spans around it.
+    fn record(&self, plugin: &PluginName, around: &Around, record: &Record<'_>);
 }
 
 /// Why a library cannot be used.
