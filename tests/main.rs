@@ -16,3 +16,4 @@ mod skills;
 mod sources;
 mod support;
 mod terminal;
+mod tracing;

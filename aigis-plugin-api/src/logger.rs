@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use crate::abi::{HostApi, LogRecord};
+use crate::abi::{CURRENT_SPAN, HostApi, LogRecord};
 
 /// How much an event matters.
 ///
@@ -46,7 +46,9 @@ impl LogLevel {
 /// Writes into the plugin's own log. It can be cloned and moved to other threads.
 ///
 /// A skill gets one through a parameter `logger: &Logger`; events of the crates `tracing` and
-/// `log` reach the same file.
+/// `log` reach the same file. Spans of `tracing` are around whatever is written in them, also by
+/// other core plugins that are called in them: each line ends with `span=outer:inner` and the spans'
+/// fields, and a span of another plugin is shown as `plugin/span`.
 ///
 /// ```
 /// use aigis_plugin_api::{Logger, skills};
@@ -108,6 +110,9 @@ impl Logger {
                 target: "".into(),
                 message: message.to_string().as_str().into(),
                 fields: [].as_slice().into(),
+                span: CURRENT_SPAN,
+                file: "".into(),
+                line: 0,
             }),
             Sink::Host(_) => {}
             Sink::Stderr => eprintln!("{} {message}", level.name()),

@@ -147,6 +147,9 @@ impl HostBuilder {
     }
 
     /// Sets the least level that is logged; [`Level::Info`] without this.
+    ///
+    /// It holds for as long as the host lives: plugins ask for it once, and what is below it is not
+    /// even formatted.
     #[must_use]
     pub fn log_level(mut self, level: Level) -> Self {
         self.level = Some(level);

@@ -13,6 +13,8 @@ use crate::config::PluginName;
 use crate::loader::guard::{Slot, Visit};
 use crate::loader::{Route, Services};
 use crate::logging::Level;
+use crate::logging::spans::{Around, Carried};
+use crate::logging::twin::Record;
 use crate::registry::Offer;
 
 /// What a caller was compiled with.
@@ -129,6 +131,10 @@ impl Services for Inner {
     fn log(&self, plugin: &PluginName, level: Level, message: &str) {
         self.logs.plugin(plugin.as_str(), level, message);
     }
+
+    fn record(&self, plugin: &PluginName, around: &Around, record: &Record<'_>) {
+        self.logs.record(plugin.as_str(), around, record);
+    }
 }
 
 /// The embedder's own calls, on the embedder's own threads.
@@ -156,6 +162,7 @@ impl Backend for Embedded {
             .map(|expected| (expected.id, expected.signature.clone()));
         let timeout = request.timeout;
         let begun = std::time::Instant::now();
+        let carried = Carried::here();
         let job = move || {
             // The time may be over before a thread was free.
             if let Some(timeout) = timeout.filter(|timeout| begun.elapsed() > *timeout) {
@@ -169,7 +176,7 @@ impl Backend for Embedded {
         // A callback of the embedder's that panics must not take the thread with it. Without a
         // thread the job is dropped, and what waits for it is told.
         let _ = self.0.calls.submit(Box::new(move || {
-            let _ = catch_unwind(AssertUnwindSafe(job));
+            let _ = catch_unwind(AssertUnwindSafe(|| carried.run(job)));
         }));
         0
     }

@@ -1,13 +1,18 @@
 //! The host's logs, and what it tells whoever watches it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
+use aigis_plugin_api::Value;
 use jiff::Timestamp;
 
 use super::{State, lock};
 use crate::home::Home;
+use crate::logging::spans::Around;
+use crate::logging::twin::{self, AsText, Record};
 use crate::logging::{Level, LogError, LogFile, Rotation};
 use crate::source::Progress;
 
@@ -103,34 +108,39 @@ impl Logs {
 
     /// Writes into the core's log.
     pub(crate) fn core(&self, level: Level, message: impl AsRef<str>) {
-        let message = message.as_ref();
-        if !self.keeps(level) {
-            return;
-        }
-        lock(&self.core).write(Timestamp::now(), level, message);
-        trace(None, level, message);
-        let plugin = None;
-        self.notify(&Event::Log {
-            plugin,
-            level,
-            message,
-        });
+        let record = Record::plain(level, message.as_ref());
+        self.write(None, &Around::Current, &record);
     }
 
     /// Writes into a plugin's log.
     pub(crate) fn plugin(&self, plugin: &str, level: Level, message: impl AsRef<str>) {
-        let message = message.as_ref();
+        let record = Record::plain(level, message.as_ref());
+        self.write(Some(plugin), &Around::Current, &record);
+    }
+
+    /// Writes what a plugin says into its log.
+    pub(crate) fn record(&self, plugin: &str, around: &Around, record: &Record<'_>) {
+        self.write(Some(plugin), around, record);
+    }
+
+    fn write(&self, plugin: Option<&str>, around: &Around, record: &Record<'_>) {
+        let level = record.level;
         if !self.keeps(level) {
             return;
         }
-        match self.file_of(plugin) {
-            Ok(file) => lock(&file).write(Timestamp::now(), level, message),
+        let message = &*text_of(plugin, around, record);
+        let file = plugin.map(|plugin| (plugin, self.file_of(plugin)));
+        match file {
+            None => lock(&self.core).write(Timestamp::now(), level, message),
+            Some((_, Ok(file))) => lock(&file).write(Timestamp::now(), level, message),
             // What a plugin says must not be lost for the want of its own file.
-            Err(error) => self.core(Level::Error, format!("{plugin}: {message} ({error})")),
+            Some((plugin, Err(error))) => {
+                self.core(Level::Error, format!("{plugin}: {message} ({error})"));
+            }
         }
-        trace(Some(plugin), level, message);
+        twin::write(plugin, around, record);
         self.notify(&Event::Log {
-            plugin: Some(plugin),
+            plugin,
             level,
             message,
         });
@@ -156,13 +166,28 @@ impl Logs {
     }
 }
 
-/// Hands a record to the embedder's own `tracing` subscriber, if there is one.
-fn trace(plugin: Option<&str>, level: Level, message: &str) {
-    match level {
-        Level::Trace => tracing::trace!(target: "aigis", plugin, "{message}"),
-        Level::Debug => tracing::debug!(target: "aigis", plugin, "{message}"),
-        Level::Warn => tracing::warn!(target: "aigis", plugin, "{message}"),
-        Level::Error => tracing::error!(target: "aigis", plugin, "{message}"),
-        _ => tracing::info!(target: "aigis", plugin, "{message}"),
+/// Writes a record as people read it: target, message, fields with those of the spans around it, and
+/// the names of these.
+fn text_of<'a>(plugin: Option<&str>, around: &Around, record: &Record<'a>) -> Cow<'a, str> {
+    let span = around.span();
+    if span.is_none() && record.target.is_empty() && record.fields.is_empty() {
+        return Cow::Borrowed(record.message);
     }
+    let mut text = String::new();
+    if !record.target.is_empty() {
+        text.push_str(record.target);
+        text.push_str(": ");
+    }
+    text.push_str(record.message);
+    let mut fields = record.fields.to_vec();
+    if let Some(span) = span {
+        span.add_fields(&mut fields);
+        let names = span.names(plugin);
+        fields.push((Value::from("span"), Value::from(names.as_str())));
+    }
+    if !fields.is_empty() {
+        // Writing into a `String` cannot fail.
+        let _ = write!(text, " {}", AsText(&fields));
+    }
+    Cow::Owned(text)
 }

@@ -2,6 +2,25 @@
 //!
 //! Start at [`HostBuilder`]. A [`Host`] works in the background, on its own threads; every method
 //! may be called from any thread, and what blocks says so.
+//!
+//! # `tracing`
+//!
+//! A program that has a `tracing` subscriber of its own, global or of the calling thread, sees there
+//! what goes into the logs: the records of the core and of its core plugins, and the spans of those
+//! plugins. The subscriber's own span is the parent of what is called below it, also where a started
+//! call goes on on another thread, and plugins' log lines name it.
+//!
+//! Callsites of `tracing` are static, and plugins are not. So everything comes from one callsite for
+//! each level and kind, with the target `aigis` and these fields; `fields` is text, and what has no
+//! value is left out:
+//!
+//! | | `plugin` | `target` | `fields` | others |
+//! |---|---|---|---|---|
+//! | records | whose log it is in; none for the core's | the plugin's own | its own, `key=value key=value` | `message`, `file`, `line` |
+//! | spans, named `span` | whose it is | the plugin's own | its own, `key=value key=value` | `span_name` |
+//!
+//! Of the subscriber's spans a plugin sees the name of the innermost one: `tracing` does not tell more.
+//! Spans stay in one process: the calls of a session begin without any.
 
 mod boot;
 mod builder;

@@ -22,7 +22,7 @@ use super::link::Pins;
 use super::serving::{Body, Serving, read};
 use super::{LoadError, Services, linux};
 use crate::config::PluginName;
-use crate::host::full_message;
+use crate::logging::spans::Carried;
 use crate::registry::Offer;
 
 /// How often a shutdown is looked for while a `new` runs.
@@ -144,6 +144,7 @@ impl Generation {
         })?;
         let (sender, outcome) = mpsc::channel();
         let generation = Arc::clone(self);
+        let carried = Carried::here();
         let spawned = thread::Builder::new()
             // Unlike any other: by it the threads are known that the constructors start.
             .name(format!(
@@ -153,8 +154,10 @@ impl Generation {
             .spawn(move || {
                 CONSTRUCTING.set(true);
                 // Should nobody wait any more, the library still stays for as long as this runs.
-                let opened = seats::within(generation.home(), || {
-                    generation.construct(&grant, saved.as_deref().unwrap_or_default())
+                let opened = carried.run(|| {
+                    seats::within(generation.home(), || {
+                        generation.construct(&grant, saved.as_deref().unwrap_or_default())
+                    })
                 });
                 let _ = sender.send(opened);
             });
@@ -228,7 +231,7 @@ pub(crate) fn load(
 ) -> Result<Arc<Generation>, LoadError> {
     let copy = copy(library, copies, plugin, number)?;
     let unfit = |message: String| LoadError::Unfit(message);
-    let not_opened = |error: libloading::Error| unfit(full_message(&error));
+    let not_opened = LoadError::Library;
     // SAFETY: the probe has opened this very file, run its constructors and come back.
     let library = unsafe { follow::open(&copy) }.map_err(not_opened)?;
     let descriptor = library.symbol(SYMBOL.as_bytes()).map_err(not_opened)?;

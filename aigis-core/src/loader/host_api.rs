@@ -11,15 +11,18 @@ use aigis_plugin_api::__private::{Failure, FailureKind};
 use aigis_plugin_api::abi::{
     Buffer, Bytes, Completion, Entered, HostApi, LogRecord, Request, Seat, Status, Text,
 };
-use aigis_plugin_api::codec::{self, Value};
+use aigis_plugin_api::codec;
 use aigis_plugin_api::signature::{Signature, SignatureId};
 
 use super::generation::Generation;
 use super::guard::seats::{self, Stay};
 use super::link::Pins;
+use super::spans::{self, Spans};
 use super::{Link, Route, Services};
 use crate::config::PluginName;
 use crate::logging::Level;
+use crate::logging::spans::Carried;
+use crate::logging::twin::Record;
 
 /// What the host knows of the generation that calls; lives as long as the library is mapped.
 pub(super) struct HostContext {
@@ -31,6 +34,7 @@ pub(super) struct HostContext {
     /// Where its calls go while the set that it was replaced in drains.
     pins: RwLock<Option<Arc<Pins>>>,
     started: Arc<Started>,
+    spans: Spans,
 }
 
 /// The calls that were started and have not completed.
@@ -91,13 +95,14 @@ impl Frame {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl HostContext {
     pub(super) fn new(plugin: PluginName, services: Weak<dyn Services>) -> Self {
         Self {
+            spans: Spans::new(plugin.as_str()),
             plugin,
             services,
             generation: OnceLock::new(),
@@ -148,6 +153,10 @@ impl HostContext {
         }
     }
 
+    pub(super) fn spans(&self) -> &Spans {
+        &self.spans
+    }
+
     fn services(&self) -> Result<Arc<dyn Services>, Failure> {
         self.services.upgrade().ok_or_else(|| {
             Failure::new(
@@ -165,6 +174,13 @@ pub(super) fn of(context: &'static HostContext) -> HostApi {
         context: std::ptr::from_ref(context).cast(),
         log,
         enabled,
+        span_open: spans::span_open,
+        span_record: spans::span_record,
+        span_enter: spans::span_enter,
+        span_exit: spans::span_exit,
+        span_clone: spans::span_clone,
+        span_close: spans::span_close,
+        current_span: spans::current_span,
         call,
         start,
         cancel,
@@ -179,7 +195,7 @@ pub(super) fn of(context: &'static HostContext) -> HostApi {
 ///
 /// # Safety
 /// `context` is the one that [`of`] put into the table.
-unsafe fn context_of(context: *const c_void) -> &'static HostContext {
+pub(super) unsafe fn context_of(context: *const c_void) -> &'static HostContext {
     // SAFETY: `of` made it from a `&'static HostContext`.
     unsafe { &*context.cast::<HostContext>() }
 }
@@ -194,7 +210,7 @@ unsafe fn link_of<'a>(link: *const c_void) -> Option<&'a Link> {
 }
 
 /// Runs the host's part of a call; its own panics must not unwind into a library.
-fn guard<R>(otherwise: impl FnOnce(Failure) -> R, body: impl FnOnce() -> R) -> R {
+pub(super) fn guard<R>(otherwise: impl FnOnce(Failure) -> R, body: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload: Box<dyn Any + Send>| {
         let message = payload
             .downcast_ref::<String>()
@@ -221,7 +237,7 @@ fn answer(out: &mut Buffer, outcome: Result<Vec<u8>, Failure>) -> Status {
     }
 }
 
-fn level_of(number: u8) -> Level {
+pub(super) fn level_of(number: u8) -> Level {
     match number {
         0 => Level::Trace,
         1 => Level::Debug,
@@ -235,36 +251,24 @@ unsafe extern "C" fn log(context: *const c_void, record: LogRecord<'_>) {
     // SAFETY: the library passes the context of its table.
     let context = unsafe { context_of(context) };
     guard(drop, || {
-        if let Ok(services) = context.services() {
-            let level = level_of(record.level);
-            if services.keeps(level) {
-                services.log(&context.plugin, level, &text_of(&record));
-            }
+        let Ok(services) = context.services() else {
+            return;
+        };
+        let level = level_of(record.level);
+        if !services.keeps(level) {
+            return;
         }
+        let around = context.spans.around(record.span);
+        let written = Record {
+            level,
+            target: record.target.as_str(),
+            message: record.message.as_str(),
+            fields: &spans::fields_of(record.fields.as_slice()),
+            file: record.file.as_str(),
+            line: record.line,
+        };
+        services.record(&context.plugin, &around, &written);
     });
-}
-
-/// Writes an event as people read it: target, message, fields.
-fn text_of(record: &LogRecord<'_>) -> String {
-    let mut text = String::new();
-    let target = record.target.as_str();
-    if !target.is_empty() {
-        text.push_str(target);
-        text.push_str(": ");
-    }
-    text.push_str(record.message.as_str());
-    if let Ok(Value::Map(fields)) = codec::from_slice(record.fields.as_slice()) {
-        for (key, value) in fields {
-            let key = key.as_str().unwrap_or("?").to_owned();
-            // Text without blanks reads better without its quotes.
-            let value = match value.as_str() {
-                Some(plain) if !plain.contains(char::is_whitespace) => plain.to_owned(),
-                _ => value.to_json(),
-            };
-            text.push_str(&format!(" {key}={value}"));
-        }
-    }
-    text
 }
 
 unsafe extern "C" fn enabled(context: *const c_void, level: u8) -> bool {
@@ -318,14 +322,20 @@ unsafe extern "C" fn start(context: *const c_void, request: Request<'_>, done: C
                 _caller: caller.as_deref().map(Generation::stay),
             };
             let in_job = Arc::clone(&services);
+            let carried = Carried::here();
             services.run(Box::new(move || {
-                let outcome = guard(Err, || {
-                    // The job keeps the caller where it is, and its calls count as the caller's.
-                    seats::within(frame.get(), || {
-                        in_job.call(context.route(link, &name), &arguments)
-                    })
-                });
-                job.started.complete(job.number, &outcome);
+                let run = || {
+                    let outcome = guard(Err, || {
+                        // The job keeps the caller where it is, and its calls count as the caller's.
+                        seats::within(frame.get(), || {
+                            in_job.call(context.route(link, &name), &arguments)
+                        })
+                    });
+                    job.started.complete(job.number, &outcome);
+                };
+                // An embedder's subscriber may panic, and this thread must not. What has not come to
+                // an end by then is completed by the job's drop.
+                guard(drop, || carried.run(run));
             }));
             None
         }

@@ -15,6 +15,7 @@ mod linux;
 mod probe;
 mod retire;
 mod serving;
+mod spans;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use aigis_plugin_api::__private::Failure;
 
 use crate::config::PluginName;
 use crate::logging::Level;
+use crate::logging::spans::Around;
+use crate::logging::twin::Record;
 use guard::Slot;
 
 pub(crate) use generation::{Generation, is_constructing, load};
@@ -74,6 +77,9 @@ pub(crate) trait Services: Send + Sync + 'static {
 
     /// Writes into a plugin's log.
     fn log(&self, plugin: &PluginName, level: Level, message: &str);
+
+    /// Writes what the plugin itself says into its log; `around` are the spans around it.
+    fn record(&self, plugin: &PluginName, around: &Around, record: &Record<'_>);
 }
 
 /// Why a library cannot be used.
@@ -95,6 +101,9 @@ pub enum LoadError {
     /// The library is not what a core can load; the probe's words.
     #[error("{0}")]
     Unfit(String),
+    /// The system's loader does not open it, though it passed the probe.
+    #[error("the library cannot be opened")]
+    Library(#[source] libloading::Error),
     /// The copy that is opened could not be made.
     #[error("`{path}` cannot be copied to be opened")]
     Copy {

@@ -60,6 +60,7 @@ fn wait_and_end(set: Vec<Arc<Generation>>) {
             let outcome = generation.close();
             generation.report(&outcome);
         }
+        generation.context.spans().end();
         generation.life.clean_up();
         let held = std::mem::take(
             &mut *generation

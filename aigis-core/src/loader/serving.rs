@@ -7,6 +7,7 @@ use aigis_plugin_api::abi::{Buffer, Bytes, Status};
 use aigis_plugin_api::signature::SignatureId;
 
 use super::generation::Label;
+use crate::logging::spans::Boundary;
 use crate::registry::Offer;
 
 /// What serves one skill: where calls lead. Callers find its address in a slot.
@@ -64,6 +65,8 @@ impl Serving {
     pub(crate) fn call(&self, arguments: &[u8]) -> Result<Vec<u8>, Failure> {
         match &self.body {
             Body::Library { call, index, .. } => {
+                // Whatever spans the skill leaves entered, its caller is not in them.
+                let _boundary = Boundary::here();
                 let mut out = Buffer::default();
                 let status = call(*index, arguments.into(), &mut out);
                 // Copied and freed here, while the library is certain to be there.

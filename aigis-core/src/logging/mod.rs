@@ -12,14 +12,19 @@
 //! Two processes may write one file, a plugin's shim and the core. Each write is whole
 //! records in one `O_APPEND` write, each writer notices when the other has rotated the
 //! file, and a lock file next to it makes sure that only one of them rotates.
+//!
+//! What a record was written under, spans of plugins and of the program around the core, is in
+//! `spans`; what of it reaches that program's own `tracing` subscriber, and how, in `twin`.
 
 mod file;
 mod lines;
 mod reader;
 mod record;
 mod rotation;
+pub(crate) mod spans;
 #[cfg(test)]
 mod tests;
+pub(crate) mod twin;
 
 use std::fmt;
 use std::io;

@@ -1,8 +1,8 @@
 //! The socket, and who comes in by it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak, Weak};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::net::UnixListener;

@@ -4,7 +4,8 @@ use std::ffi::c_void;
 
 use super::layout::{Fields, fields};
 use super::{
-    Buffer, Bytes, Completion, Entered, HostApi, LogRecord, Request, Seat, Slice, Status, Text,
+    Buffer, Bytes, Completion, CurrentSpan, Entered, HostApi, LogRecord, Request, Seat, Slice,
+    SpanRecord, Status, Text,
 };
 
 /// The name of the one symbol that a plugin's library exports.
@@ -104,6 +105,13 @@ pub(super) static LAYOUT: &[Fields] = &[
             context,
             log,
             enabled,
+            span_open,
+            span_record,
+            span_enter,
+            span_exit,
+            span_clone,
+            span_close,
+            current_span,
             call,
             start,
             cancel,
@@ -127,7 +135,30 @@ pub(super) static LAYOUT: &[Fields] = &[
     fields!("Request", Request<'static> { name, link, arguments, timeout_ms }),
     fields!("Completion", Completion { data, complete }),
     fields!("Entered", Entered { entry, seat }),
-    fields!("LogRecord", LogRecord<'static> { level, target, message, fields }),
+    fields!(
+        "LogRecord",
+        LogRecord<'static> {
+            level,
+            target,
+            message,
+            fields,
+            span,
+            file,
+            line
+        }
+    ),
+    fields!(
+        "SpanRecord",
+        SpanRecord<'static> {
+            level,
+            target,
+            name,
+            parent,
+            fields,
+            mark
+        }
+    ),
+    fields!("CurrentSpan", CurrentSpan { id, mark }),
 ];
 
 /// Compares the layouts that a library reports with this build's, field by field.

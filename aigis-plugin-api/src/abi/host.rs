@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use super::{Buffer, Bytes, Seat, Status, Text};
+use super::{Buffer, Bytes, CurrentSpan, Seat, SpanRecord, Status, Text};
 use crate::error::Failure;
 
 /// One call by name, with encoded arguments.
@@ -55,6 +55,13 @@ pub struct LogRecord<'a> {
     pub message: Text<'a>,
     /// The other fields: an encoded map, or empty.
     pub fields: Bytes<'a>,
+    /// The number of the span around it, [`NO_SPAN`](super::NO_SPAN) or
+    /// [`CURRENT_SPAN`](super::CURRENT_SPAN).
+    pub span: u64,
+    /// The source file that it was written in; empty when that is not known.
+    pub file: Text<'a>,
+    /// The line there, or 0.
+    pub line: u32,
 }
 
 /// The functions of the host, for one generation of one plugin.
@@ -70,6 +77,22 @@ pub struct HostApi {
     pub log: unsafe extern "C" fn(context: *const c_void, record: LogRecord<'_>),
     /// Tells whether events of this level are kept.
     pub enabled: unsafe extern "C" fn(context: *const c_void, level: u8) -> bool,
+    /// Opens a span with one handle and returns its number, never 0.
+    pub span_open: unsafe extern "C" fn(context: *const c_void, record: SpanRecord<'_>) -> u64,
+    /// Adds fields, an encoded map, to a span, in the place of those of the same names.
+    pub span_record: unsafe extern "C" fn(context: *const c_void, span: u64, fields: Bytes<'_>),
+    /// Makes a span the current one of the calling thread.
+    pub span_enter: unsafe extern "C" fn(context: *const c_void, span: u64),
+    /// Undoes the latest `span_enter` of this span on the calling thread.
+    pub span_exit: unsafe extern "C" fn(context: *const c_void, span: u64),
+    /// Makes another handle of a span and returns its number, which may be another one; 0 when
+    /// there is no such span.
+    pub span_clone: unsafe extern "C" fn(context: *const c_void, span: u64) -> u64,
+    /// Gives a handle back; true when it was the last. What a generation still holds at its end is
+    /// given back for it.
+    pub span_close: unsafe extern "C" fn(context: *const c_void, span: u64) -> bool,
+    /// Returns the span that the calling thread is in, whoever opened it.
+    pub current_span: unsafe extern "C" fn(context: *const c_void) -> CurrentSpan,
     /// Calls a skill and waits. The result, or the error, is in `out`.
     pub call: unsafe extern "C" fn(
         context: *const c_void,

@@ -18,6 +18,7 @@ mod layout;
 mod link;
 mod list;
 mod seat;
+mod span;
 mod sync;
 
 #[cfg(feature = "host")]
@@ -33,6 +34,7 @@ pub use layout::{Field, Fields};
 pub use link::Link;
 pub use list::{Buffer, Bytes, List, Slice, Text};
 pub use seat::{SEAT_FRAMES, Seat};
+pub use span::{CURRENT_SPAN, CurrentSpan, NO_SPAN, SpanRecord};
 
 /// What a call across the boundary came to; the number is the ABI.
 #[repr(u8)]

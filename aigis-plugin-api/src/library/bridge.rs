@@ -1,87 +1,103 @@
-//! Events of the crates `tracing` and `log` inside a library reach the plugin's log.
+//! Events and spans of the crates `tracing` and `log` inside a library reach the host.
 //!
-//! Each library has its own copy of both crates, so each has a dispatcher of its own: this one.
+//! Each library has its own copy of both crates, so each has a dispatcher of its own: this one. It
+//! keeps no spans: they are the host's, and which one a thread is in is the host's to know.
+//!
+//! The host is asked for its level once for each callsite: it is the same for as long as a host
+//! lives. So what the host does not keep is never formatted, and costs what a comparison costs.
 
-use std::cell::Cell;
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::num::NonZeroU64;
+use std::ptr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tracing_core::field::{Field, Visit};
+use tracing_core::callsite::{Callsite, Identifier};
+use tracing_core::field::{Field, FieldSet, Visit};
+use tracing_core::metadata::Kind;
 use tracing_core::span::{Attributes, Current, Id, Record};
-use tracing_core::{Dispatch, Event, Interest, Level, Metadata, Subscriber};
+use tracing_core::{Dispatch, Event, Interest, Level, LevelFilter, Metadata, Subscriber};
 
-use crate::abi::{HostApi, LogRecord};
+use crate::abi::{CURRENT_SPAN, HostApi, LogRecord, NO_SPAN, SpanRecord};
 use crate::codec::{self, Value};
 use crate::logger::LogLevel;
 
 /// Installs the bridge for both crates.
 pub(super) fn install(host: &'static HostApi) {
     // A plugin that set a dispatcher or logger of its own before this keeps it.
-    let _ = tracing_core::dispatcher::set_global_default(Dispatch::new(Bridge {
-        host,
-        spans: Mutex::default(),
-        next: AtomicU64::new(1),
-    }));
+    let _ = tracing_core::dispatcher::set_global_default(Dispatch::new(Bridge { host }));
     static LOGGER: LogBridge = LogBridge;
     if log::set_logger(&LOGGER).is_ok() {
-        let most = [
-            (LogLevel::Trace, log::LevelFilter::Trace),
-            (LogLevel::Debug, log::LevelFilter::Debug),
-            (LogLevel::Info, log::LevelFilter::Info),
-            (LogLevel::Warn, log::LevelFilter::Warn),
-        ];
-        let kept = most
-            .into_iter()
-            .find(|(level, _)| host.is_enabled(*level as u8));
-        log::set_max_level(kept.map_or(log::LevelFilter::Error, |(_, filter)| filter));
+        log::set_max_level(
+            least(host).map_or(log::LevelFilter::Off, |level| match level {
+                LogLevel::Trace => log::LevelFilter::Trace,
+                LogLevel::Debug => log::LevelFilter::Debug,
+                LogLevel::Info => log::LevelFilter::Info,
+                LogLevel::Warn => log::LevelFilter::Warn,
+                LogLevel::Error => log::LevelFilter::Error,
+            }),
+        );
     }
 }
 
-fn write(
-    host: &HostApi,
-    level: LogLevel,
-    target: &str,
-    message: &str,
-    fields: Vec<(Value, Value)>,
-) {
-    let fields = if fields.is_empty() {
-        Vec::new()
-    } else {
-        codec::to_vec(&Value::Map(fields)).unwrap_or_default()
-    };
-    host.write_log(LogRecord {
-        level: level as u8,
-        target: target.into(),
-        message: message.into(),
-        fields: fields.as_slice().into(),
-    });
+/// Returns the least level that the host keeps, if it keeps any.
+fn least(host: &HostApi) -> Option<LogLevel> {
+    let levels = [
+        LogLevel::Trace,
+        LogLevel::Debug,
+        LogLevel::Info,
+        LogLevel::Warn,
+        LogLevel::Error,
+    ];
+    levels
+        .into_iter()
+        .find(|level| host.is_enabled(*level as u8))
 }
 
-thread_local! {
-    /// The innermost span that this thread is in; 0 for none. Without a destructor, see `panic`.
-    static CURRENT: Cell<u64> = const { Cell::new(0) };
+fn encode(fields: Vec<(Value, Value)>) -> Vec<u8> {
+    if fields.is_empty() {
+        return Vec::new();
+    }
+    codec::to_vec(&Value::Map(fields)).unwrap_or_default()
 }
 
 struct Bridge {
     host: &'static HostApi,
-    spans: Mutex<HashMap<u64, Span>>,
-    next: AtomicU64,
 }
 
-struct Span {
-    metadata: &'static Metadata<'static>,
-    parent: u64,
-    /// What was current when the span was entered last.
-    before: u64,
-    handles: usize,
-    fields: Vec<(Value, Value)>,
+/// The callsites of this library's spans, by their addresses, which are the marks of their spans.
+static CALLSITES: Mutex<BTreeMap<usize, &'static Metadata<'static>>> = Mutex::new(BTreeMap::new());
+
+fn callsites() -> MutexGuard<'static, BTreeMap<usize, &'static Metadata<'static>>> {
+    CALLSITES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Bridge {
-    fn spans(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Span>> {
-        self.spans.lock().unwrap_or_else(|e| e.into_inner())
+fn mark_of(metadata: &Metadata<'_>) -> usize {
+    ptr::from_ref(metadata).addr()
+}
+
+/// Stands for a span that another library, or a program around the core, has opened: this one has
+/// no description of it.
+struct Elsewhere;
+
+static ELSEWHERE: Elsewhere = Elsewhere;
+static ELSEWHERE_METADATA: Metadata<'static> = Metadata::new(
+    "elsewhere",
+    "aigis",
+    Level::ERROR,
+    None,
+    None,
+    None,
+    FieldSet::new(&[], Identifier(&ELSEWHERE)),
+    Kind::SPAN,
+);
+
+impl Callsite for Elsewhere {
+    fn set_interest(&self, _: Interest) {}
+
+    fn metadata(&self) -> &Metadata<'_> {
+        &ELSEWHERE_METADATA
     }
 }
 
@@ -95,8 +111,20 @@ fn level_of(level: Level) -> LogLevel {
     }
 }
 
+/// Returns the number of what an event or span has around it.
+fn around(parent: Option<&Id>, is_root: bool) -> u64 {
+    match parent {
+        Some(parent) => parent.into_u64(),
+        None if is_root => NO_SPAN,
+        None => CURRENT_SPAN,
+    }
+}
+
 impl Subscriber for Bridge {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if metadata.is_span() {
+            callsites().insert(mark_of(metadata), metadata);
+        }
         if self.enabled(metadata) {
             Interest::always()
         } else {
@@ -108,35 +136,38 @@ impl Subscriber for Bridge {
         self.host.is_enabled(level_of(*metadata.level()) as u8)
     }
 
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(match least(self.host) {
+            Some(LogLevel::Trace) => LevelFilter::TRACE,
+            Some(LogLevel::Debug) => LevelFilter::DEBUG,
+            Some(LogLevel::Info) => LevelFilter::INFO,
+            Some(LogLevel::Warn) => LevelFilter::WARN,
+            Some(LogLevel::Error) => LevelFilter::ERROR,
+            None => LevelFilter::OFF,
+        })
+    }
+
     fn new_span(&self, attributes: &Attributes<'_>) -> Id {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let parent = match attributes.parent() {
-            Some(parent) => parent.into_u64(),
-            None if attributes.is_root() => 0,
-            None => CURRENT.get(),
-        };
+        let metadata = attributes.metadata();
         let mut fields = Fields::default();
         attributes.record(&mut fields);
-        let span = Span {
-            metadata: attributes.metadata(),
-            parent,
-            before: 0,
-            handles: 1,
-            fields: fields.into_all(),
-        };
-        self.spans().insert(number, span);
-        Id::from_u64(number)
+        let fields = encode(fields.into_all());
+        let id = self.host.open_span(SpanRecord {
+            level: level_of(*metadata.level()) as u8,
+            target: metadata.target().into(),
+            name: metadata.name().into(),
+            parent: around(attributes.parent(), attributes.is_root()),
+            fields: fields.as_slice().into(),
+            mark: mark_of(metadata),
+        });
+        Id::from_non_zero_u64(id)
     }
 
     fn record(&self, span: &Id, values: &Record<'_>) {
         let mut fields = Fields::default();
         values.record(&mut fields);
-        if let Some(span) = self.spans().get_mut(&span.into_u64()) {
-            for (key, value) in fields.into_all() {
-                span.fields.retain(|(known, _)| *known != key);
-                span.fields.push((key, value));
-            }
-        }
+        self.host
+            .record_span(span.into_u64(), &encode(fields.into_all()));
     }
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
@@ -145,75 +176,45 @@ impl Subscriber for Bridge {
         let metadata = event.metadata();
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let mut innermost = match event.parent() {
-            Some(parent) => parent.into_u64(),
-            None if event.is_root() => 0,
-            None => CURRENT.get(),
-        };
-        let mut path = Vec::new();
-        let mut all = fields.values;
-        {
-            let spans = self.spans();
-            while let Some(span) = spans.get(&innermost) {
-                path.push(span.metadata.name());
-                for (key, value) in &span.fields {
-                    // An inner value hides an outer one of the same name.
-                    if all.iter().all(|(known, _)| known != key) {
-                        all.push((key.clone(), value.clone()));
-                    }
-                }
-                innermost = span.parent;
-            }
-        }
-        if !path.is_empty() {
-            path.reverse();
-            all.push((Value::from("span"), Value::from(path.join(":").as_str())));
-        }
-        let level = level_of(*metadata.level());
-        write(self.host, level, metadata.target(), &fields.message, all);
+        let values = encode(fields.values);
+        self.host.write_log(LogRecord {
+            level: level_of(*metadata.level()) as u8,
+            target: metadata.target().into(),
+            message: fields.message.as_str().into(),
+            fields: values.as_slice().into(),
+            span: around(event.parent(), event.is_root()),
+            file: metadata.file().unwrap_or_default().into(),
+            line: metadata.line().unwrap_or_default(),
+        });
     }
 
     fn enter(&self, span: &Id) {
-        let number = span.into_u64();
-        let before = CURRENT.replace(number);
-        if let Some(span) = self.spans().get_mut(&number) {
-            span.before = before;
-        }
+        self.host.enter_span(span.into_u64());
     }
 
     fn exit(&self, span: &Id) {
-        if let Some(span) = self.spans().get(&span.into_u64()) {
-            CURRENT.set(span.before);
-        }
+        self.host.exit_span(span.into_u64());
     }
 
     fn clone_span(&self, span: &Id) -> Id {
-        if let Some(span) = self.spans().get_mut(&span.into_u64()) {
-            span.handles += 1;
-        }
-        span.clone()
+        let cloned = self.host.clone_span(span.into_u64());
+        cloned.map_or_else(|| span.clone(), Id::from_non_zero_u64)
     }
 
     fn try_close(&self, span: Id) -> bool {
-        let mut spans = self.spans();
-        let number = span.into_u64();
-        let Some(span) = spans.get_mut(&number) else {
-            return false;
-        };
-        span.handles -= 1;
-        if span.handles > 0 {
-            return false;
-        }
-        spans.remove(&number);
-        true
+        self.host.close_span(span.into_u64())
     }
 
     fn current_span(&self) -> Current {
-        let number = CURRENT.get();
-        match self.spans().get(&number) {
-            Some(span) => Current::new(Id::from_u64(number), span.metadata),
-            None => Current::none(),
-        }
+        let current = self.host.current_span();
+        let Some(id) = NonZeroU64::new(current.id) else {
+            return Current::none();
+        };
+        let own = callsites().get(&current.mark).copied();
+        Current::new(
+            Id::from_non_zero_u64(id),
+            own.unwrap_or(&ELSEWHERE_METADATA),
+        )
     }
 }
 
@@ -285,14 +286,20 @@ impl log::Log for LogBridge {
         if let Some(host) = super::host()
             && self.enabled(record.metadata())
         {
-            let level = level_of_log(record.level());
-            write(
-                host,
-                level,
-                record.target(),
-                &record.args().to_string(),
-                Vec::new(),
-            );
+            // Text that needs no formatting is not copied either.
+            let arguments = record.args();
+            let message = arguments
+                .as_str()
+                .map_or_else(|| Cow::Owned(arguments.to_string()), Cow::Borrowed);
+            host.write_log(LogRecord {
+                level: level_of_log(record.level()) as u8,
+                target: record.target().into(),
+                message: (&*message).into(),
+                fields: [].as_slice().into(),
+                span: CURRENT_SPAN,
+                file: record.file().unwrap_or_default().into(),
+                line: record.line().unwrap_or_default(),
+            });
         }
     }
 

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub mod spans;
+
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::path::PathBuf;
@@ -28,6 +30,10 @@ pub struct Logged {
     pub target: String,
     pub message: String,
     pub fields: Value,
+    /// The spans around it, from the outermost.
+    pub spans: Vec<spans::Span>,
+    pub file: String,
+    pub line: u32,
 }
 
 struct Link {
@@ -41,6 +47,7 @@ pub struct FakeHost {
     descriptor: &'static Descriptor,
     description: Description,
     logs: Mutex<Vec<Logged>>,
+    spans: spans::Spans,
     /// Boxed, because the library keeps pointers to them.
     #[expect(clippy::vec_box, reason = "the library keeps pointers to them")]
     links: Mutex<Vec<Box<Link>>>,
@@ -97,6 +104,13 @@ impl FakeHost {
                 context: std::ptr::null(),
                 log,
                 enabled,
+                span_open: spans::span_open,
+                span_record: spans::span_record,
+                span_enter: spans::span_enter,
+                span_exit: spans::span_exit,
+                span_clone: spans::span_clone,
+                span_close: spans::span_close,
+                current_span: spans::current_span,
                 call,
                 start,
                 cancel,
@@ -108,6 +122,7 @@ impl FakeHost {
             descriptor: abi::descriptor(),
             description: describe(),
             logs: Mutex::default(),
+            spans: spans::Spans::default(),
             links: Mutex::default(),
             inside: AtomicUsize::new(0),
             entered: Mutex::default(),
@@ -277,20 +292,21 @@ fn host<'a>(context: *const c_void) -> &'a FakeHost {
 }
 
 unsafe extern "C" fn log(context: *const c_void, record: LogRecord<'_>) {
-    let fields = record.fields.as_slice();
     if record.message.as_str().starts_with("a thread panicked") {
         // The library's panic hook is that of the whole test program: show why a test fails.
         eprintln!("{}", record.message.as_str());
     }
-    host(context).logs.lock().unwrap().push(Logged {
+    let host = host(context);
+    let logged = Logged {
         level: record.level,
         target: record.target.as_str().to_owned(),
         message: record.message.as_str().to_owned(),
-        fields: match fields {
-            [] => Value::Nil,
-            fields => codec::from_slice(fields).expect("a map"),
-        },
-    });
+        fields: spans::decode(record.fields.as_slice()),
+        spans: host.spans_around(record.span),
+        file: record.file.as_str().to_owned(),
+        line: record.line,
+    };
+    host.logs.lock().unwrap().push(logged);
 }
 
 /// Traces are not kept here.

@@ -3,6 +3,7 @@
 mod files;
 mod lines;
 mod readers;
+mod spans;
 
 use std::fs;
 use std::path::Path;
