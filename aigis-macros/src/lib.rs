@@ -5,6 +5,7 @@
 
 mod attributes;
 mod block;
+mod direct;
 mod expand;
 mod function;
 mod import;
@@ -30,7 +31,9 @@ use proc_macro::TokenStream;
 /// `&Context` and `&Logger` are injected, and no part of the signature.
 ///
 /// Parameters are any types that serde can read, by value or as `&T`, `&str`, `&[T]`; results any
-/// that serde can write, or a `Result` with the author's error.
+/// that serde can write, or a `Result` with the author's error. Between core plugins, scalars, text,
+/// bytes, `Option`, `Vec`, arrays, tuples, `Result`, `Box` and types with `#[skill_type]` are not even
+/// encoded, and a `String` or a `Vec` that is returned is handed over, not copied.
 ///
 /// # Handing the state to the next version
 ///
@@ -98,6 +101,11 @@ pub fn import(input: TokenStream) -> TokenStream {
 }
 
 /// Makes a struct or an enum part of the signatures it appears in, field by field.
+///
+/// Such a type crosses between core plugins as it is, without being encoded, if all its fields do:
+/// scalars, `String`, `Option`, `Vec`, arrays, tuples, `Result`, `Box` and other skill types. A field
+/// that does not (a map, a plain serde type, the type itself again) is no mistake: then the whole
+/// is encoded.
 ///
 /// Adds serde's derives where the author has not written them. Types with serde attributes that
 /// change more than names and defaults are known by their path alone, like any other serde type.

@@ -6,6 +6,7 @@ use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Attribute, Error, Fields, Ident, Item, LitStr, Meta, Result, Type};
 
+use crate::direct;
 use crate::expand;
 use crate::types;
 
@@ -53,6 +54,10 @@ fn expand_type(arguments: &TokenStream, item: TokenStream) -> Result<TokenStream
     let prelude = expand::prelude();
     // An attribute that changes the encoded form in a way that is not followed here leaves the type
     // as what it is known by for certain: its path.
+    let direct = match &shape {
+        Some(_) => direct::direct(&parsed),
+        None => TokenStream::new(),
+    };
     let shape = shape.unwrap_or_else(
         || quote!(__aigis::Shape::Opaque(::std::any::type_name::<#ident>().into())),
     );
@@ -71,6 +76,8 @@ fn expand_type(arguments: &TokenStream, item: TokenStream) -> Result<TokenStream
                     )
                 }
             }
+
+            #direct
         };
     })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::abi::{self, Direct, DirectOut, Link};
+use crate::abi::{self, DirectOut, Link};
 use crate::arguments::{Encode, Modes};
 use crate::backend::{self, Backend, Request, decode_result};
 use crate::call::Call;
@@ -36,6 +36,17 @@ impl Import {
             None => backend::current().and_then(|backend| backend.call(&request)),
         };
         outcome.map_err(|failure| failure.of_skill(self.link.name()))
+    }
+
+    /// Unpacks the failure of a direct call.
+    #[cold]
+    #[inline(never)]
+    #[expect(
+        clippy::boxed_local,
+        reason = "out of line, so that the good way moves no failure"
+    )]
+    fn failed(&self, failure: Box<Failure>) -> Failure {
+        failure.of_skill(self.link.name())
     }
 
     fn request<'a>(&'a self, arguments: &'a [u8]) -> Request<'a> {
@@ -129,14 +140,16 @@ pub trait ViaEntry<A: Modes, R> {
 impl<A, R> ViaEntry<A, R> for &&CallOf<A, R>
 where
     A: DirectOut<R> + Encode,
-    R: Direct + DeserializeOwned + Send + 'static,
+    R: DeserializeOwned + Send + 'static,
 {
+    #[inline]
     fn call(&self, import: &Import, values: A::Values<'_>) -> Result<R, Failure> {
         let Some(host) = library::host() else {
             return ViaBytes::<A, R>::call(*self, import, values);
         };
         match import.link.call_direct::<A, R>(host, values) {
-            Ok(outcome) => outcome.map_err(|failure| failure.of_skill(import.link.name())),
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(failure)) => Err(import.failed(failure)),
             Err(values) => ViaBytes::<A, R>::call(*self, import, values),
         }
     }

@@ -221,7 +221,7 @@ pub use shape::{ShapeContext, SkillType};
 /// What the macros' expansions and the core use; not for authors, and without promises.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::abi::Instance;
+    pub use crate::abi::{Both, Choice, Crossing, Direct, Either, Instance, Nested};
     pub use crate::arguments::{Decode, Modes, Own, Ref};
     pub use crate::backend::{Backend, Expected, Request, call_by_name, scope};
     pub use crate::checks::{

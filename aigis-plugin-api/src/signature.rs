@@ -243,7 +243,7 @@ impl Shape {
         }
     }
 
-    fn scalar_name(&self) -> Option<&'static str> {
+    pub(crate) fn scalar_name(&self) -> Option<&'static str> {
         Some(match self {
             Self::Unit => "()",
             Self::Bool => "bool",

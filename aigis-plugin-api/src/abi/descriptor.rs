@@ -159,6 +159,13 @@ pub(super) static LAYOUT: &[Fields] = &[
         }
     ),
     fields!("CurrentSpan", CurrentSpan { id, mark }),
+    super::direct::LAYOUTS[0],
+    super::direct::LAYOUTS[1],
+    super::direct::LAYOUTS[2],
+    super::direct::LAYOUTS[3],
+    super::direct::LAYOUTS[4],
+    super::direct::LAYOUTS[5],
+    super::direct::LAYOUTS[6],
 ];
 
 /// Compares the layouts that a library reports with this build's, field by field.

@@ -1,6 +1,7 @@
 //! What the core offers to a library while it is loaded.
 
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{Buffer, Bytes, CurrentSpan, Seat, SpanRecord, Status, Text};
 use crate::error::Failure;
@@ -126,6 +127,35 @@ unsafe impl Send for HostApi {}
 // SAFETY: as above; the fields are never written after the host has made it.
 unsafe impl Sync for HostApi {}
 
+/// The host of this library, once it has one.
+pub(crate) struct HostCell(AtomicPtr<HostApi>);
+
+impl HostCell {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    /// Sets the host; false when there is one already.
+    pub(crate) fn set(&self, host: &'static HostApi) -> bool {
+        let host = std::ptr::from_ref(host).cast_mut();
+        self.0
+            .compare_exchange(
+                std::ptr::null_mut(),
+                host,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
+            .is_ok()
+    }
+
+    /// Returns the host: one load, which every direct call makes.
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&'static HostApi> {
+        // SAFETY: it is null or came from a `&'static HostApi`, see `set`.
+        unsafe { self.0.load(Ordering::Acquire).as_ref() }
+    }
+}
+
 /// Receives the outcome of a started call.
 pub(crate) type OnOutcome = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
 
@@ -156,6 +186,7 @@ impl Drop for Inside<'_> {
 
 impl Inside<'_> {
     #[cold]
+    #[inline(never)]
     fn attend(&self) {
         // SAFETY: the seat came from this host's `enter`, on this thread.
         unsafe { (self.host.attend)(self.host.context, self.entered.seat) }

@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{Direct, DirectOut, HostApi};
+use super::{DirectOut, HostApi};
 use crate::backend::Expected;
 use crate::codec;
 use crate::error::Failure;
@@ -19,7 +19,9 @@ pub struct Link {
     signature: fn() -> Signature,
     expected: OnceLock<Expected>,
     handle: AtomicPtr<c_void>,
-    /// The handle again, once it is known that the caller's types agree with `signature`.
+    /// Whether the caller's types agree with `signature`.
+    agreed: OnceLock<bool>,
+    /// The handle again, once it is known that they do: the one load of a direct call.
     typed: AtomicPtr<c_void>,
 }
 
@@ -31,6 +33,7 @@ impl Link {
             signature,
             expected: OnceLock::new(),
             handle: AtomicPtr::new(ptr::null_mut()),
+            agreed: OnceLock::new(),
             typed: AtomicPtr::new(ptr::null_mut()),
         }
     }
@@ -64,31 +67,38 @@ impl Link {
         handle
     }
 
-    fn typed_handle<A: DirectOut<R>, R: Direct>(&self, host: &HostApi) -> Option<*const c_void> {
-        let known = self.typed.load(Ordering::Acquire);
-        if !known.is_null() {
-            return Some(known);
+    /// Finds out whether direct calls can be made at all; null if not.
+    #[cold]
+    #[inline(never)]
+    fn link_typed<A: DirectOut<R>, R>(&self, host: &HostApi) -> *mut c_void {
+        let agreed = self
+            .agreed
+            .get_or_init(|| A::agrees(&self.expected().signature));
+        if !agreed {
+            return ptr::null_mut();
         }
-        if !A::agrees(&self.expected().signature) {
-            return None;
-        }
-        let handle = self.handle(host);
-        self.typed.store(handle.cast_mut(), Ordering::Release);
-        Some(handle)
+        let handle = self.handle(host).cast_mut();
+        self.typed.store(handle, Ordering::Release);
+        handle
     }
 
     /// Calls directly with the modes `A` and the result `R`.
     ///
     /// # Errors
     /// The values again, when there is no direct entry for them now.
-    pub(crate) fn call_direct<'a, A: DirectOut<R>, R: Direct>(
+    #[inline]
+    pub(crate) fn call_direct<'a, A: DirectOut<R>, R>(
         &self,
         host: &HostApi,
         values: A::Values<'a>,
-    ) -> Result<Result<R, Failure>, A::Values<'a>> {
-        let Some(handle) = self.typed_handle::<A, R>(host) else {
-            return Err(values);
-        };
+    ) -> Result<Result<R, Box<Failure>>, A::Values<'a>> {
+        let mut handle = self.typed.load(Ordering::Acquire);
+        if handle.is_null() {
+            handle = self.link_typed::<A, R>(host);
+            if handle.is_null() {
+                return Err(values);
+            }
+        }
         // SAFETY: `handle` came from this host's `link_import`: a library has one host.
         let Some(inside) = (unsafe { host.enter_link(handle) }) else {
             return Err(values);

@@ -1,9 +1,11 @@
 //! Borrowed and owned sequences that cross the boundary.
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
 
+use super::allocator::is_malloc;
 use super::layout::{Fields, fields};
 
 /// A borrowed run of `T`, as `&[T]` is, with a fixed layout.
@@ -23,6 +25,7 @@ impl<T> Clone for Slice<'_, T> {
 impl<T> Copy for Slice<'_, T> {}
 
 impl<'a, T> From<&'a [T]> for Slice<'a, T> {
+    #[inline]
     fn from(items: &'a [T]) -> Self {
         Self::of(items)
     }
@@ -35,6 +38,7 @@ unsafe impl<T: Sync> Sync for Slice<'_, T> {}
 
 impl<'a, T> Slice<'a, T> {
     /// Borrows `items`.
+    #[inline]
     pub const fn of(items: &'a [T]) -> Self {
         Self {
             start: items.as_ptr(),
@@ -44,6 +48,7 @@ impl<'a, T> Slice<'a, T> {
     }
 
     /// Returns the items.
+    #[inline]
     pub fn as_slice(self) -> &'a [T] {
         // SAFETY: the private fields are filled by `of` alone, on this side or in a
         // library whose ABI version and layout the loader has checked: `start` is valid for `len`
@@ -54,7 +59,7 @@ impl<'a, T> Slice<'a, T> {
 
 pub(super) const SLICE: Fields = fields!("Slice", Slice<'static, u8> { start, len });
 pub(super) const TEXT: Fields = fields!("Text", Text<'static> { bytes });
-pub(super) const LIST: Fields = fields!("List", List<u8> { start, len, capacity, drop });
+pub(super) const LIST: Fields = fields!("List", List<u8> { start, len, capacity, free });
 
 /// Borrowed bytes.
 pub type Bytes<'a> = Slice<'a, u8>;
@@ -67,6 +72,7 @@ pub struct Text<'a> {
 }
 
 impl<'a> From<&'a str> for Text<'a> {
+    #[inline]
     fn from(text: &'a str) -> Self {
         Self::new(text)
     }
@@ -74,6 +80,7 @@ impl<'a> From<&'a str> for Text<'a> {
 
 impl<'a> Text<'a> {
     /// Borrows `text`.
+    #[inline]
     pub const fn new(text: &'a str) -> Self {
         Self {
             bytes: Slice::of(text.as_bytes()),
@@ -81,6 +88,7 @@ impl<'a> Text<'a> {
     }
 
     /// Returns the text.
+    #[inline]
     pub fn as_str(self) -> &'a str {
         // SAFETY: `new` alone fills the private field, here or in a checked library, so
         // the bytes started life as a `&str`.
@@ -94,14 +102,18 @@ impl fmt::Debug for Text<'_> {
     }
 }
 
-/// An owned run of `T` that is freed by whoever made it.
+/// An owned run of `T`.
 #[repr(C)]
 pub struct List<T> {
     start: *mut T,
     len: usize,
     capacity: usize,
-    drop: unsafe extern "C" fn(start: *mut T, len: usize, capacity: usize),
+    /// Frees it, items and all. Without it the memory is `malloc`'s: whoever has the list may free it
+    /// or make it a `Vec` of its own.
+    free: Option<Free<T>>,
 }
+
+type Free<T> = unsafe extern "C" fn(start: *mut T, len: usize, capacity: usize);
 
 /// Owned bytes: an encoded value or an encoded error.
 pub type Buffer = List<u8>;
@@ -111,22 +123,27 @@ pub type Buffer = List<u8>;
 /// # Safety
 /// The three arguments are those of a `Vec<T>` that this library took apart, and this is the only
 /// call for it.
-unsafe extern "C" fn drop_list<T>(start: *mut T, len: usize, capacity: usize) {
+unsafe extern "C" fn free_list<T>(start: *mut T, len: usize, capacity: usize) {
     // SAFETY: the caller passes the parts of a `Vec<T>` of this library, once.
     drop(unsafe { Vec::from_raw_parts(start, len, capacity) });
 }
 
-// SAFETY: a `List<T>` owns its items as a `Vec<T>` does; `drop` is a function without state.
+// SAFETY: a `List<T>` owns its items as a `Vec<T>` does; `free` is a function without state.
 unsafe impl<T: Send> Send for List<T> {}
 
 impl<T> From<Vec<T>> for List<T> {
+    #[inline]
     fn from(items: Vec<T>) -> Self {
         let mut items = ManuallyDrop::new(items);
         Self {
             start: items.as_mut_ptr(),
             len: items.len(),
             capacity: items.capacity(),
-            drop: drop_list::<T>,
+            free: if is_malloc() {
+                None
+            } else {
+                Some(free_list::<T>)
+            },
         }
     }
 }
@@ -145,32 +162,57 @@ impl<T> List<T> {
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 
-    /// Moves every item out into a `Vec` of this library, through `each`; the maker's memory is
-    /// freed afterwards.
-    pub fn into_vec_with<U>(mut self, mut each: impl FnMut(T) -> U) -> Vec<U> {
-        let len = mem::take(&mut self.len);
-        let mut out = Vec::with_capacity(len);
-        for index in 0..len {
-            // SAFETY: `index` is below the length the list had. The length was set to zero before
-            // the first read, so whatever `each` does, `drop` frees the memory and no item twice.
-            let item = unsafe { self.start.add(index).read() };
-            out.push(each(item));
+    /// Makes a `Vec` of this library of it: the same memory, where both sides have `malloc`'s, else a
+    /// copy.
+    #[inline]
+    pub fn into_vec(self) -> Vec<T> {
+        if self.free.is_none() && is_malloc() {
+            let this = ManuallyDrop::new(self);
+            // SAFETY: the parts are those of a `Vec<T>` whose memory is `malloc`'s, made with the
+            // layout that this side computes too. This library's global allocator hands on to
+            // `malloc` and `free` unchanged (`is_malloc`), so it can free and grow the memory as
+            // if it had allocated it. `this` is not dropped, so it has one owner.
+            return unsafe { Vec::from_raw_parts(this.start, this.len, this.capacity) };
         }
-        out
+        self.copied()
     }
-}
 
-impl List<u8> {
-    /// Copies the bytes into a `Vec` of this library and frees the maker's.
-    pub fn into_vec(self) -> Vec<u8> {
-        self.as_slice().to_vec()
+    /// Moves the items into memory of this library, and frees the maker's.
+    #[cold]
+    #[inline(never)]
+    fn copied(mut self) -> Vec<T> {
+        let len = mem::take(&mut self.len);
+        let mut items = Vec::with_capacity(len);
+        // SAFETY: `start` is valid for the `len` items the list had, and `items` has room for as many.
+        // The list's length is zero now, so its `drop` frees the memory and no item.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.start, items.as_mut_ptr(), len);
+            items.set_len(len);
+        }
+        items
     }
 }
 
 impl<T> Drop for List<T> {
     fn drop(&mut self) {
-        // SAFETY: the fields are the parts of the `Vec<T>` the list was made from, `drop` is the
-        // function of the library that made it, and a value is dropped once.
-        unsafe { (self.drop)(self.start, self.len, self.capacity) }
+        if let Some(free) = self.free {
+            // SAFETY: the fields are the parts of the `Vec<T>` the list was made from, `free` is the
+            // function of the library that made it, and a value is dropped once.
+            return unsafe { free(self.start, self.len, self.capacity) };
+        }
+        if is_malloc() {
+            // SAFETY: as in `into_vec`; a value is dropped once.
+            return drop(unsafe { Vec::from_raw_parts(self.start, self.len, self.capacity) });
+        }
+        let items = std::ptr::slice_from_raw_parts_mut(self.start, self.len);
+        // SAFETY: the list owns its items, and nobody uses them after this.
+        unsafe { items.drop_in_place() };
+        if let Ok(layout) = Layout::array::<T>(self.capacity)
+            && layout.size() > 0
+        {
+            // SAFETY: the memory is `malloc`'s, as `free` being absent says, and so is `System`'s; a
+            // `Vec` of this capacity was allocated with this layout.
+            unsafe { System.dealloc(self.start.cast(), layout) };
+        }
     }
 }

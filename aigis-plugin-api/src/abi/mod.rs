@@ -6,9 +6,11 @@
 //! 1. A library exports one symbol, [`SYMBOL`], a [`Descriptor`].
 //! 2. The host reads its [`Header`] first and compares magic, version and size; only then the rest.
 //! 3. A panic is caught in the library where it starts and crosses as an encoded error.
-//! 4. Whoever made a [`List`] frees it: the receiver copies and calls the maker's `drop`.
+//! 4. Whoever made a [`List`] frees it: the receiver copies and calls the maker's `free`. Only where
+//!    both sides' allocators have been found to be `malloc` is the memory the receiver's to keep.
 //! 5. Nothing that points into a library is kept once the call that brought it has returned.
 
+mod allocator;
 mod descriptor;
 mod direct;
 mod export;
@@ -24,11 +26,14 @@ mod sync;
 #[cfg(feature = "host")]
 pub use descriptor::check_layout;
 pub use descriptor::{ABI_MAJOR, ABI_MINOR, Descriptor, Header, MAGIC, SYMBOL};
-pub use direct::{Direct, DirectArg, DirectIn, DirectOut, Scalar};
+pub use direct::{
+    Both, Choice, Crossing, Deepest, Direct, DirectArg, DirectIn, DirectOut, Either, Form, Nested,
+    Run, Scalar,
+};
 #[doc(hidden)]
 pub use export::descriptor;
-pub(crate) use host::OnOutcome;
 pub use host::{Completion, Entered, HostApi, LogRecord, Request};
+pub(crate) use host::{HostCell, OnOutcome};
 pub use instance::Instance;
 pub use layout::{Field, Fields};
 pub use link::Link;

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::abi::{HostApi, Instance};
+use crate::abi::{HostApi, HostCell, Instance};
 use crate::codec;
 use crate::context::{Context, Grant};
 use crate::error::{Failure, FailureKind};
@@ -58,12 +58,13 @@ pub struct SkillDescription {
 }
 
 /// The core that this library is loaded into; unset in a program.
-static HOST: OnceLock<&'static HostApi> = OnceLock::new();
+static HOST: HostCell = HostCell::new();
 static CONTEXT: OnceLock<Context> = OnceLock::new();
 
 /// Returns the core that this library is loaded into, or `None` in a program.
+#[inline]
 pub(crate) fn host() -> Option<&'static HostApi> {
-    HOST.get().copied()
+    HOST.get()
 }
 
 /// Returns the context to inject into a skill.
@@ -141,7 +142,7 @@ pub(crate) fn open(host: &'static HostApi, grant: &[u8], saved: &[u8]) -> Result
         )
     })?;
     let saved = SavedStates::read(saved)?;
-    if HOST.set(host).is_err() {
+    if !HOST.set(host) {
         return Err(Failure::new(
             FailureKind::Internal,
             "this copy of the library is open already",

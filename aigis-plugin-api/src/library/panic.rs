@@ -83,19 +83,31 @@ pub fn contain<R>(skill: &str, body: impl FnOnce() -> Result<R, Failure>) -> Res
 }
 
 /// Does the same for a typed entry, which the host has let this thread into.
+///
+/// The failure is in a box, so that a good result is not moved about in the room a failure needs.
 #[inline]
 pub(crate) fn contain_entry<R>(
     skill: &str,
     body: impl FnOnce() -> Result<R, Failure>,
-) -> Result<R, Failure> {
+) -> Result<R, Box<Failure>> {
+    let body = || match body() {
+        Ok(value) => Ok(value),
+        Err(failure) => Err(boxed(failure, skill)),
+    };
     match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(failure)) => Err(failure.of_skill(skill)),
-        Err(payload) => Err(caught(skill, payload)),
+        Ok(outcome) => outcome,
+        Err(payload) => Err(boxed(caught(skill, payload), skill)),
     }
 }
 
 #[cold]
+#[inline(never)]
+fn boxed(failure: Failure, skill: &str) -> Box<Failure> {
+    Box::new(failure.of_skill(skill))
+}
+
+#[cold]
+#[inline(never)]
 fn caught(skill: &str, payload: Box<dyn Any + Send>) -> Failure {
     let failure = Failure {
         location: take_location(),

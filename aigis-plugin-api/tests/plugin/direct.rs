@@ -13,6 +13,8 @@ pub struct Pair {
 
 #[skills]
 pub mod swift {
+    use std::collections::BTreeMap;
+
     use super::Pair;
 
     pub fn unit() {}
@@ -110,8 +112,17 @@ pub mod swift {
 
     pub const NAMES: [&str; 2] = ["a", "b"];
 
-    pub fn seven(a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8) -> u8 {
-        a + b + c + d + e + f + g
+    pub fn counts(text: &str) -> BTreeMap<String, u8> {
+        let mut counts = BTreeMap::new();
+        for word in text.split(' ') {
+            *counts.entry(word.to_owned()).or_default() += 1;
+        }
+        counts
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "as many as there can be")]
+    pub fn eight(a: u8, b: u8, c: u8, d: u8, e: &str, f: u8, g: u8, h: Pair) -> u8 {
+        a + b + c + d + f + g + e.len() as u8 + h.a
     }
 
     pub fn structure(pair: &Pair) -> Pair {
@@ -134,7 +145,10 @@ pub mod swift {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "as many as there can be")]
 mod fast {
+    use std::collections::BTreeMap;
+
     use super::Pair;
 
     aigis_plugin_api::import! {
@@ -161,7 +175,8 @@ mod fast {
             fn six(a: u8, b: &str, c: Option<i32>, d: &[u16], e: String, f: bool) -> String;
             const LIMIT: usize;
             const NAMES: [String; 2];
-            fn seven(a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8) -> u8;
+            fn counts(text: &str) -> BTreeMap<String, u8>;
+            fn eight(a: u8, b: u8, c: u8, d: u8, e: &str, f: u8, g: u8, h: Pair) -> u8;
             fn structure(pair: &Pair) -> Pair;
             fn by_reference(number: &u32) -> u32;
             fn quadruple() -> (u8, u8, u8, u8);
@@ -172,6 +187,8 @@ mod fast {
 
 /// The same skills, with text and lists the other way round: lent for owned and owned for lent.
 mod crosswise {
+    use super::Pair;
+
     aigis_plugin_api::import! {
         pub mod swift {
             fn lent_text(text: String) -> String;
@@ -181,6 +198,7 @@ mod crosswise {
             fn sum(numbers: Vec<f64>) -> f64;
             fn sorted(numbers: &[u64]) -> Vec<u64>;
             fn by_reference(number: u32) -> u32;
+            fn structure(pair: Pair) -> Pair;
         }
     }
 }
@@ -260,6 +278,14 @@ fn every_direct_form_crosses() {
     direct!(six(1, "b", Some(-3), &[4, 5], "e".to_owned(), true)
         => Answer::Ok("1 b Some(-3) [4, 5] e true".to_owned()));
     direct!(LIMIT() => Answer::Ok(7));
+    let pair = || Pair {
+        a: 1,
+        b: "b".to_owned(),
+    };
+    direct!(structure(&pair()) => Answer::Ok(pair()));
+    direct!(by_reference(&1) => Answer::Ok(2));
+    direct!(quadruple() => Answer::Ok((1, 2, 3, 4)));
+    direct!(eight(1, 2, 3, 4, "five", 6, 7, pair()) => Answer::Ok(28));
     direct!(recurse(20) => Answer::Ok(20));
     let some = |text: &str| Some(text.to_owned());
     direct!(nested(4) => Answer::Ok(vec![
@@ -298,6 +324,8 @@ fn who_lends_and_who_gives_away_does_not_matter() {
         "owned_bytes",
         "sum",
         "sorted",
+        "by_reference",
+        "structure",
     ];
     let count = || -> Vec<usize> {
         let counts = names
@@ -315,23 +343,24 @@ fn who_lends_and_who_gives_away_does_not_matter() {
     assert_eq!(crosswise::swift::owned_bytes(&[1, 2]), Ok(3));
     assert_eq!(crosswise::swift::sum(vec![1.0]), Ok(1.0));
     assert_eq!(crosswise::swift::sorted(&[2, 1]), Ok(vec![1, 2]));
+    assert_eq!(crosswise::swift::by_reference(1), Ok(2));
+    let pair = Pair {
+        a: 1,
+        b: "b".to_owned(),
+    };
+    assert_eq!(crosswise::swift::structure(pair.clone()), Ok(pair));
     assert_eq!(count(), before, "all of them were direct");
 }
 
 #[test]
 fn what_has_no_direct_form_is_encoded() {
     let host = FakeHost::shared();
-    assert_eq!(fast::swift::seven(1, 2, 3, 4, 5, 6, 7), Ok(28));
-    let pair = Pair {
-        a: 1,
-        b: "b".to_owned(),
-    };
-    assert_eq!(fast::swift::structure(&pair), Ok(pair.clone()));
-    assert_eq!(fast::swift::by_reference(&1), Ok(2));
-    assert_eq!(crosswise::swift::by_reference(1), Ok(2));
-    assert_eq!(fast::swift::quadruple(), Ok((1, 2, 3, 4)));
     assert_eq!(fast::swift::NAMES(), Ok(["a".to_owned(), "b".to_owned()]));
-    for name in ["seven", "structure", "by_reference", "quadruple", "NAMES"] {
+    assert_eq!(
+        fast::swift::counts("a b a"),
+        Ok([("a".to_owned(), 2), ("b".to_owned(), 1)].into())
+    );
+    for name in ["NAMES", "counts"] {
         let name = format!("swift.{name}");
         assert!(!host.is_direct(&name), "{name}");
         assert_eq!(host.entered(&name), 0, "{name}");

@@ -12,6 +12,7 @@ mod fake_host;
 
 mod description;
 mod direct;
+mod direct_types;
 mod dynamic;
 mod encoded;
 mod errors;
