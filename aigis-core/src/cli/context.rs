@@ -133,18 +133,42 @@ impl Context {
         let status: PluginStatus = session.call_within(skill, arguments, STEP_TIMEOUT)?;
         if json {
             self.write_json(&status)?;
-        } else {
+        }
+        self.stepped(&[status], json)
+    }
+
+    /// Does the same for several plugins at once.
+    ///
+    /// # Errors
+    /// Why it was not done, or that one of them has failed now.
+    pub(super) fn steps(
+        &mut self,
+        skill: &str,
+        arguments: impl Serialize,
+        json: bool,
+    ) -> Result<Exit, CliError> {
+        let session = self.session()?;
+        let all: Vec<PluginStatus> = session.call_within(skill, arguments, STEP_TIMEOUT)?;
+        if json {
+            self.write_json(&all)?;
+        }
+        self.stepped(&all, json)
+    }
+
+    /// Tells people how plugins are after a step, unless it was `told` otherwise.
+    fn stepped(&mut self, all: &[PluginStatus], told: bool) -> Result<Exit, CliError> {
+        for status in all.iter().filter(|_| !told) {
             self.tell(&format!(
                 "{}: {} (generation {})",
                 status.name, status.state, status.generation
             ));
         }
-        if status.state.is_failure() {
-            return Err(CliError::PluginsFailed {
-                names: vec![status.name],
-            });
+        let failed = all.iter().filter(|status| status.state.is_failure());
+        let names: Vec<String> = failed.map(|status| status.name.clone()).collect();
+        if names.is_empty() {
+            return Ok(Exit::Ok);
         }
-        Ok(Exit::Ok)
+        Err(CliError::PluginsFailed { names })
     }
 }
 

@@ -17,6 +17,7 @@ mod logs;
 mod reload;
 mod repl;
 mod repl_line;
+mod replace;
 mod shutdown;
 mod skills;
 mod start;
@@ -68,6 +69,7 @@ enum Command {
     Call(call::CallArgs),
     Logs(logs::LogsArgs),
     Reload(reload::ReloadArgs),
+    Replace(replace::ReplaceArgs),
     Stop(stop::StopArgs),
     Start(start::StartArgs),
     Shutdown(shutdown::ShutdownArgs),
@@ -108,6 +110,7 @@ fn run(command: &Command, ctx: &mut Context) -> Result<Exit, CliError> {
         Command::Call(args) => call::run(args, ctx),
         Command::Logs(args) => logs::run(args, ctx),
         Command::Reload(args) => reload::run(args, ctx),
+        Command::Replace(args) => replace::run(args, ctx),
         Command::Stop(args) => stop::run(args, ctx),
         Command::Start(args) => start::run(args, ctx),
         Command::Shutdown(args) => shutdown::run(args, ctx),

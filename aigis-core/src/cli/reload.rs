@@ -3,20 +3,33 @@
 use super::context::Context;
 use super::error::{CliError, Exit};
 
-/// Build a plugin again and swap it; if that fails, the old version goes on
+/// Build plugins again and swap them; if that fails, the old versions go on
+///
+/// Several plugins are switched together, in one instant: for those that changed what they expect of
+/// one another.
 #[derive(Debug, clap::Args)]
 pub(super) struct ReloadArgs {
-    /// The plugin
-    name: String,
-    /// Copy or clone its source anew
+    /// The plugins
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Copy or clone their sources anew
     #[arg(long)]
     fresh: bool,
-    /// Print the plugin's state as JSON
+    /// Swap even if others lose what they were compiled for
+    #[arg(long)]
+    force: bool,
+    /// Print the plugins' state as JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &ReloadArgs, ctx: &mut Context) -> Result<Exit, CliError> {
-    let arguments = (&args.name, args.fresh);
-    ctx.step("aigis.reload", arguments, args.json)
+    match &args.names[..] {
+        [name] => ctx.step("aigis.reload", (name, args.fresh, args.force), args.json),
+        names => ctx.steps(
+            "aigis.reload_set",
+            (names, args.fresh, args.force),
+            args.json,
+        ),
+    }
 }

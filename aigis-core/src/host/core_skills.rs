@@ -10,6 +10,7 @@ use aigis_plugin_api::codec;
 use serde::Serialize;
 
 use super::operations::Reload;
+use super::replace::Replacement;
 use super::{Inner, only};
 use crate::loader::guard::Change;
 use crate::loader::{CoreSkill, Serving};
@@ -75,6 +76,12 @@ fn core_skills(inner: &Arc<Inner>) -> Vec<Serving> {
     let flag = || Shape::Option(Box::new(Shape::Bool));
     let name = [("name", Shape::Text)];
     let reload = [("name", Shape::Text), ("fresh", flag()), ("force", flag())];
+    let replace = [
+        ("old", Shape::Text),
+        ("new", Shape::Text),
+        ("source", Shape::Text),
+        ("force", flag()),
+    ];
     let reload_set = [
         ("names", Shape::List(Box::new(Shape::Text))),
         ("fresh", flag()),
@@ -147,6 +154,25 @@ fn core_skills(inner: &Arc<Inner>) -> Vec<Serving> {
                         encode(&inner.reload(&names, Reload::new(fresh, force))?)
                     },
                 )
+            },
+        ),
+        skill(
+            "replace",
+            "Puts a new plugin in the place of another, under the same names; the config file stays as \
+             it is.",
+            &replace,
+            opaque("PluginStatus"),
+            |inner, bytes| {
+                type Arguments = (Ref<str>, Ref<str>, Ref<str>, Own<Option<bool>>);
+                let names = ["old", "new", "source", "force"];
+                Arguments::decode(&names, bytes, |(old, new, source, force)| {
+                    encode(&inner.replace(Replacement {
+                        old,
+                        new,
+                        source,
+                        force: force.unwrap_or(false),
+                    })?)
+                })
             },
         ),
         skill(

@@ -32,6 +32,7 @@ mod operations;
 mod plugin;
 mod prepare;
 mod process;
+mod replace;
 mod requirements;
 mod secrets;
 mod service;
@@ -67,6 +68,7 @@ use crate::rpc::{Pool, Server};
 use events::Logs;
 use operations::Reload;
 use plugin::Plugin;
+use replace::Replacement;
 
 pub use crate::loader::{GenerationState, GenerationStatus};
 pub use builder::{HostBuilder, StartError};
@@ -363,6 +365,41 @@ impl Host {
                 },
             )
             .map(only)
+    }
+
+    /// Reloads several plugins together: all of them are switched in one instant, or none. With `force`
+    /// also if others lose what they were compiled for. Blocks.
+    ///
+    /// # Errors
+    /// An unknown name, or the step that failed: then what ran before runs on.
+    pub fn reload_set(
+        &self,
+        names: &[&str],
+        fresh: bool,
+        force: bool,
+    ) -> Result<Vec<PluginStatus>, HostError> {
+        self.handle.inner.reload(names, Reload { fresh, force })
+    }
+
+    /// Puts a new plugin in the place of another, under the same names, in one instant. `source` is a
+    /// git URL, a folder, or a table as in the config. Blocks.
+    ///
+    /// # Errors
+    /// An unknown or a taken name, a source that cannot be read, or the step that failed: then the old
+    /// plugin runs on.
+    pub fn replace(
+        &self,
+        old: &str,
+        new: &str,
+        source: &str,
+        force: bool,
+    ) -> Result<PluginStatus, HostError> {
+        self.handle.inner.replace(Replacement {
+            old,
+            new,
+            source,
+            force,
+        })
     }
 
     /// Stops a plugin and waits until its processes are gone and its `cleanup` has run. Blocks.

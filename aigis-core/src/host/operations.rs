@@ -44,7 +44,7 @@ impl Reload {
 const UNMAPPING: Duration = Duration::from_secs(2);
 
 impl Inner {
-    fn find(&self, name: &str) -> Result<Arc<Plugin>, HostError> {
+    pub(super) fn find(&self, name: &str) -> Result<Arc<Plugin>, HostError> {
         let plugins = self.plugins();
         let found = plugins.iter().find(|p| p.name().as_str() == name);
         found.cloned().ok_or_else(|| {
@@ -57,7 +57,7 @@ impl Inner {
     }
 
     /// Refuses what cannot be done now, whichever plugin it is for.
-    fn refuse_now(&self) -> Result<(), HostError> {
+    pub(super) fn refuse_now(&self) -> Result<(), HostError> {
         if self.is_closing() {
             return Err(HostError::Refused("the core is shutting down".to_owned()));
         }
@@ -168,6 +168,11 @@ impl Inner {
             self.settle(plugin, running, candidate)?;
         }
         Ok(())
+    }
+
+    /// Waits until a plugin that was launched is up, or has failed.
+    pub(super) fn wait_until_settled(&self, plugin: &Plugin) {
+        self.wait_settled(Some(SETTLE), |p| p.name() == plugin.name());
     }
 
     /// Finds plugins by name, each once, in the order of the config: that in which they are locked.
@@ -311,7 +316,7 @@ impl Inner {
 
 /// Refuses what cannot be done to a plugin that is being fetched or built: it would come up all the
 /// same.
-fn refuse_on_its_way(plugin: &Plugin, running: &Running) -> Result<(), HostError> {
+pub(super) fn refuse_on_its_way(plugin: &Plugin, running: &Running) -> Result<(), HostError> {
     let state = plugin.state();
     if running.is_empty() && !state.is_settled() {
         let message = format!(
