@@ -5,12 +5,14 @@
 //! next version in its place. What has been taken out of its slots is [retired](retire): when the last
 //! call has left, its `cleanup` runs, and then the library goes.
 
+mod entries;
 mod generation;
 pub(crate) mod guard;
 mod host_api;
 mod life;
 mod link;
 mod linux;
+mod memory;
 mod probe;
 mod retire;
 mod serving;
@@ -29,7 +31,7 @@ pub(crate) use generation::{Generation, is_constructing, load};
 pub(crate) use life::Life;
 pub use life::{GenerationState, GenerationStatus};
 pub(crate) use link::{Link, Pins};
-pub(crate) use probe::{PROBE_ARGUMENT, probe, probe_main};
+pub(crate) use probe::{PROBE_ARGUMENT, Probed, probe, probe_main};
 pub(crate) use retire::retire;
 pub(crate) use serving::{CoreSkill, Serving};
 
@@ -77,16 +79,21 @@ pub enum LoadError {
     Probe(#[source] std::io::Error),
     /// The library killed or stalled the process that tried it out.
     #[error(
-        "the library {what} when it was opened in a process of its own, so the core does not open \
+        "the library {what} when it was {asked} in a process of its own, so the core does not open \
          it; look at what its constructors and statics do"
     )]
     Crashed {
         /// What happened: the signal, the exit code or the deadline.
         what: String,
+        /// What the library was asked for then, as in "when it was opened".
+        asked: &'static str,
     },
     /// The library is not what a core can load; the probe's words.
     #[error("{0}")]
     Unfit(String),
+    /// The core cannot read its own memory, which it does to check what a library says of itself.
+    #[error("`/proc/self/mem` cannot be opened to check what the library says of itself")]
+    Memory(#[source] std::io::Error),
     /// The copy that is opened could not be made.
     #[error("`{path}` cannot be copied to be opened")]
     Copy {

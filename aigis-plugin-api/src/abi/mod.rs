@@ -17,11 +17,11 @@ mod instance;
 mod layout;
 mod link;
 mod list;
+#[cfg(any(feature = "host", test))]
+pub mod reader;
 mod seat;
 mod sync;
 
-#[cfg(feature = "host")]
-pub use descriptor::check_layout;
 pub use descriptor::{ABI_MAJOR, ABI_MINOR, Descriptor, Header, MAGIC, SYMBOL};
 pub use direct::{Direct, DirectArg, DirectIn, DirectOut, Scalar};
 #[doc(hidden)]
