@@ -396,7 +396,7 @@ fn libraries_that_are_none_never_reach_the_core() {
         ("aborts", &["SIGABRT"]),
         ("exits", &["exit code 0"]),
         ("crashes", &["SIGSEGV"]),
-        ("random", &["cannot be opened"]),
+        ("random", &["no ELF file"]),
         ("no_library", &["no `cdylib`", "crate-type"]),
         ("two_libraries", &["PACKAGE", "one", "two"]),
         ("no_code", &["mismatched types", "src/lib.rs:1:"]),

@@ -7,6 +7,7 @@ mod embedding;
 mod examples;
 mod freshness;
 mod hybrid;
+mod probe;
 mod processes;
 mod reload;
 mod requirements;

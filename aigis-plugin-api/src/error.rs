@@ -7,7 +7,8 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
+use serde::de::value::{self, StrDeserializer};
+use serde::de::{DeserializeOwned, Deserializer};
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
@@ -72,6 +73,7 @@ pub enum FailureKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     /// What kind of failure it is.
+    #[serde(deserialize_with = "known_kind")]
     pub kind: FailureKind,
     /// The full name of the skill, where known.
     #[serde(default)]
@@ -93,6 +95,13 @@ pub struct Failure {
     /// Where a panic started: file, line and column.
     #[serde(default)]
     pub location: Option<String>,
+}
+
+/// Reads a kind; one that came later than this build is an internal one to it.
+fn known_kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FailureKind, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let known = FailureKind::deserialize(StrDeserializer::<value::Error>::new(&name));
+    Ok(known.unwrap_or(FailureKind::Internal))
 }
 
 /// An encoded value inside a failure.
@@ -605,5 +614,24 @@ pub trait Unshown {
 impl<E> Unshown for AuthorError<'_, E> {
     fn failure(&self) -> Failure {
         crate::skill::refused()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Value;
+
+    #[test]
+    fn a_kind_that_came_later_is_an_internal_failure() {
+        let sent = |kind: &str| {
+            let failure = [("kind", kind), ("message", "no")]
+                .map(|(key, value)| (Value::from(key), Value::from(value)));
+            codec::to_vec(&Value::Map(failure.into())).expect("encodes")
+        };
+        assert_eq!(Failure::decode(&sent("refused")).kind, FailureKind::Refused);
+        let later = Failure::decode(&sent("of_tomorrow"));
+        assert_eq!(later.kind, FailureKind::Internal);
+        assert_eq!(later.message, "no");
     }
 }

@@ -35,12 +35,16 @@ impl Inner {
         number: u64,
     ) -> Result<Arc<Generation>, Step> {
         let deadline = loader::PROBE_DEADLINE;
-        self.wait_on(loader::probe(&self.program, file, deadline))
+        let probed = self
+            .wait_on(loader::probe(&self.program, file, deadline))
             .map_err(Step::Load)?;
+        for note in probed.notes() {
+            self.logs.plugin(plugin.name().as_str(), Level::Warn, note);
+        }
         let services = Arc::clone(self) as Arc<dyn loader::Services>;
         let copies = self.home.run().join("libraries");
-        let generation =
-            loader::load(file, &copies, plugin.name(), number, &services).map_err(Step::Load)?;
+        let generation = loader::load(file, &copies, plugin.name(), number, probed, &services)
+            .map_err(Step::Load)?;
         plugin.follow(generation.life());
         Ok(generation)
     }

@@ -19,8 +19,9 @@ use super::guard::{Stay, Within, seats};
 use super::host_api::{self, HostContext};
 use super::life::{GenerationState, Life};
 use super::link::Pins;
+use super::memory::OwnMemory;
 use super::serving::{Body, Serving, read};
-use super::{LoadError, Services, linux};
+use super::{LoadError, Probed, Services, entries, linux};
 use crate::config::PluginName;
 use crate::logging::spans::Carried;
 use crate::registry::Offer;
@@ -39,7 +40,8 @@ pub(crate) struct Label {
 /// to be [retired](super::retire).
 pub(crate) struct Generation {
     pub(super) label: Arc<Label>,
-    pub(super) descriptor: &'static Descriptor,
+    /// A copy; its functions may be called for as long as the library is mapped.
+    pub(super) descriptor: Descriptor,
     pub(super) services: Weak<dyn Services>,
     /// What callers find in slots, one for each skill of the description; the last names the
     /// generation as a whole.
@@ -219,32 +221,28 @@ pub(crate) fn is_constructing() -> bool {
     CONSTRUCTING.get()
 }
 
-/// Opens a library that has passed the probe, under a file name that was never used before: for a
-/// name it knows, the system's loader returns the code that it has already. Its constructors are still
-/// to be run.
+/// Opens a library that has passed the probe, which has told what it offers, under a file name that
+/// was never used before: for a name it knows, the system's loader returns the code that it has
+/// already. Its constructors are still to be run.
 pub(crate) fn load(
     library: &Path,
     copies: &Path,
     plugin: &PluginName,
     number: u64,
+    probed: Probed,
     services: &Arc<dyn Services>,
 ) -> Result<Arc<Generation>, LoadError> {
     let copy = copy(library, copies, plugin, number)?;
-    let unfit = |message: String| LoadError::Unfit(message);
-    let not_opened = LoadError::Library;
     // SAFETY: the probe has opened this very file, run its constructors and come back.
-    let library = unsafe { follow::open(&copy) }.map_err(not_opened)?;
-    let descriptor = library.symbol(SYMBOL.as_bytes()).map_err(not_opened)?;
-    // SAFETY: the probe has found the symbol in this file and checked, before anything else, that
-    // it is a descriptor of this ABI version with this layout. `'static` means for as long as the
-    // library is open, which it is until the generation is retired; nothing hands it on.
-    let descriptor: &'static Descriptor = unsafe { &*descriptor.cast::<Descriptor>() };
-
-    let mut description = Buffer::default();
-    let status = (descriptor.describe)(&mut description);
-    let description = read(status, description).map_err(LoadError::Open)?;
-    let description: Description = codec::from_slice(&description)
-        .map_err(|error| unfit(format!("the library's description cannot be read: {error}")))?;
+    let library = unsafe { follow::open(&copy) }.map_err(LoadError::Library)?;
+    let address = library
+        .symbol(SYMBOL.as_bytes())
+        .map_err(LoadError::Library)?;
+    let memory = OwnMemory::new().map_err(LoadError::Memory)?;
+    // `library` stays with the generation until it is retired; nothing hands the functions on.
+    let (_, descriptor) =
+        entries::copied(&memory, address).map_err(|flaw| LoadError::Unfit(flaw.to_string()))?;
+    let description = probed.description;
 
     let label = Arc::new(Label {
         plugin: plugin.clone(),
@@ -257,7 +255,7 @@ pub(crate) fn load(
     let api: &'static HostApi = Box::leak(Box::new(host_api::of(context)));
     let bytes = library.followed().bytes();
     let generation = Arc::new(Generation {
-        servings: servings(descriptor, &description, &label),
+        servings: servings(&descriptor, &description, &label),
         label,
         descriptor,
         services: Arc::downgrade(services),
@@ -275,7 +273,7 @@ pub(crate) fn load(
 }
 
 fn servings(
-    descriptor: &'static Descriptor,
+    descriptor: &Descriptor,
     description: &Description,
     label: &Arc<Label>,
 ) -> Box<[Serving]> {

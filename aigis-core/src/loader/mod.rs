@@ -5,6 +5,7 @@
 //! next version in its place. What has been taken out of its slots is [retired](retire): when the last
 //! call has left, its `cleanup` runs, and then the library goes.
 
+mod entries;
 mod follow;
 mod generation;
 pub(crate) mod guard;
@@ -12,6 +13,7 @@ mod host_api;
 mod life;
 mod link;
 mod linux;
+mod memory;
 mod probe;
 mod retire;
 mod serving;
@@ -33,7 +35,7 @@ pub(crate) use generation::{Generation, is_constructing, load};
 pub(crate) use life::Life;
 pub use life::{GenerationState, GenerationStatus};
 pub(crate) use link::{Link, Pins};
-pub(crate) use probe::{PROBE_ARGUMENT, probe, probe_main};
+pub(crate) use probe::{PROBE_ARGUMENT, Probed, probe, probe_main};
 pub(crate) use retire::retire;
 pub(crate) use serving::{CoreSkill, Serving};
 
@@ -91,12 +93,14 @@ pub enum LoadError {
     Probe(#[source] std::io::Error),
     /// The library killed or stalled the process that tried it out.
     #[error(
-        "the library {what} when it was opened in a process of its own, so the core does not open \
+        "the library {what} when it was {asked} in a process of its own, so the core does not open \
          it; look at what its constructors and statics do"
     )]
     Crashed {
         /// What happened: the signal, the exit code or the deadline.
         what: String,
+        /// What the library was asked for then, as in "when it was opened".
+        asked: &'static str,
     },
     /// The library is not what a core can load; the probe's words.
     #[error("{0}")]
@@ -104,6 +108,9 @@ pub enum LoadError {
     /// The system's loader does not open it, though it passed the probe.
     #[error("the library cannot be opened")]
     Library(#[source] libloading::Error),
+    /// The core cannot read its own memory, which it does to check what a library says of itself.
+    #[error("`/proc/self/mem` cannot be opened to check what the library says of itself")]
+    Memory(#[source] std::io::Error),
     /// The copy that is opened could not be made.
     #[error("`{path}` cannot be copied to be opened")]
     Copy {

@@ -36,6 +36,9 @@ pub struct Header {
 
 /// What a library offers to its host; the order and meaning of the fields are the ABI.
 ///
+/// What a later minor version adds stands at the end, as an `Option` of a function: the descriptor of
+/// an older library ends before it, and the host's copy has `None` there.
+///
 /// Every function may be called from any thread. A function that fails returns
 /// [`Status::Failed`] with an encoded [`crate::error::Failure`] in the buffer it was given.
 #[repr(C)]
@@ -168,14 +171,13 @@ pub(super) static LAYOUT: &[Fields] = &[
     super::direct::LAYOUTS[6],
 ];
 
-/// Compares the layouts that a library reports with this build's, field by field.
-///
-/// # Errors
-/// Every field that differs, in words.
-#[cfg(feature = "host")]
-pub fn check_layout(descriptor: &Descriptor) -> Result<(), String> {
-    super::layout::compare(LAYOUT, descriptor.layout.as_slice())
-}
+/// The size of a descriptor in each minor version of this major one: a line for each that adds a
+/// function.
+#[cfg(any(feature = "host", test))]
+pub(super) const SIZES: [usize; ABI_MINOR as usize + 1] = [
+    // 1.0
+    size_of::<Descriptor>(),
+];
 
 #[cfg(test)]
 mod tests {
@@ -188,5 +190,17 @@ mod tests {
         assert_eq!(std::mem::offset_of!(Header, minor), 12);
         assert_eq!(std::mem::offset_of!(Header, size), 16);
         assert_eq!(std::mem::size_of::<Header>(), 24);
+        // Read also from libraries of other major versions, to say what built them.
+        assert_eq!(std::mem::offset_of!(Descriptor, rustc), 24);
+        assert_eq!(std::mem::offset_of!(Descriptor, api_version), 40);
+    }
+
+    #[test]
+    fn sizes_only_grow_and_end_with_ours() {
+        assert!(SIZES.is_sorted_by(|older, newer| older < newer));
+        assert_eq!(SIZES.last(), Some(&size_of::<Descriptor>()));
+        if cfg!(target_pointer_width = "64") {
+            assert_eq!(SIZES[0], 120, "1.0 is frozen");
+        }
     }
 }

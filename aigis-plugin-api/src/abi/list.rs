@@ -155,6 +155,12 @@ impl<T> Default for List<T> {
 }
 
 impl<T> List<T> {
+    /// Returns the address and the number of the items, unseen.
+    #[cfg(any(feature = "host", test))]
+    pub(super) fn parts(&self) -> (usize, usize) {
+        (self.start.addr(), self.len)
+    }
+
     /// Returns the items.
     pub fn as_slice(&self) -> &[T] {
         // SAFETY: `From<Vec<T>>` alone makes a list, so `start` is valid for `len` items until the

@@ -19,12 +19,12 @@ mod instance;
 mod layout;
 mod link;
 mod list;
+#[cfg(any(feature = "host", test))]
+pub mod reader;
 mod seat;
 mod span;
 mod sync;
 
-#[cfg(feature = "host")]
-pub use descriptor::check_layout;
 pub use descriptor::{ABI_MAJOR, ABI_MINOR, Descriptor, Header, MAGIC, SYMBOL};
 pub use direct::{
     Both, Choice, Crossing, Deepest, Direct, DirectArg, DirectIn, DirectOut, Either, Form, Nested,
