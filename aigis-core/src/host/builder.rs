@@ -219,14 +219,16 @@ impl HostBuilder {
             program,
             runtime: handle.clone(),
             calls: Pool::new(MOST_STARTED),
+            embedded: Default::default(),
             logs,
             registry: RwLock::default(),
             switchboard: Arc::default(),
-            plugins: RwLock::new(self
-                .entries
-                .into_iter()
-                .map(|entry| Arc::new(Plugin::new(entry)))
-                .collect()),
+            plugins: RwLock::new(
+                self.entries
+                    .into_iter()
+                    .map(|entry| Arc::new(Plugin::new(entry)))
+                    .collect(),
+            ),
             launched: Mutex::default(),
             sessions: Mutex::default(),
             server: OnceLock::new(),

@@ -49,12 +49,12 @@ use events::Logs;
 use operations::Reload;
 use plugin::Plugin;
 
+pub use crate::loader::{GenerationState, GenerationStatus};
 pub use builder::{HostBuilder, StartError};
 pub use calls::{STEP_FAILED, UNKNOWN_PLUGIN};
 pub use events::{Event, Observer};
 pub use requirements::RequirementsError;
 pub use secrets::SecretsError;
-pub use crate::loader::{GenerationState, GenerationStatus};
 pub use status::{PluginStatus, SkillInfo, State};
 pub use step::{Step, StepError};
 
@@ -145,6 +145,8 @@ pub(crate) struct Inner {
     /// Runs calls that were started and not waited for, apart from the host's own work: calls that
     /// wait for one another must not keep a plugin from being launched.
     calls: Pool,
+    /// The calls that the embedder has started.
+    embedded: calls::StartedCalls,
     pub(crate) logs: Logs,
     registry: RwLock<Registry<Arc<Slot>>>,
     switchboard: Arc<Switchboard>,
@@ -220,7 +222,10 @@ impl Inner {
     }
 
     pub(crate) fn status(&self) -> Vec<PluginStatus> {
-        self.plugins().iter().map(|plugin| plugin.status()).collect()
+        self.plugins()
+            .iter()
+            .map(|plugin| plugin.status())
+            .collect()
     }
 
     pub(crate) fn skills(&self) -> Vec<SkillInfo> {
@@ -331,7 +336,16 @@ impl Host {
     /// # Errors
     /// An unknown name, or the step that failed: then what ran before runs on.
     pub fn reload(&self, name: &str, fresh: bool) -> Result<PluginStatus, HostError> {
-        self.handle.inner.reload(&[name], Reload { fresh, force: false }).map(only)
+        self.handle
+            .inner
+            .reload(
+                &[name],
+                Reload {
+                    fresh,
+                    force: false,
+                },
+            )
+            .map(only)
     }
 
     /// Stops a plugin and waits until its processes are gone and its `cleanup` has run. Blocks.

@@ -19,7 +19,7 @@ use super::guard::{Stay, Within, seats};
 use super::host_api::{self, HostContext};
 use super::life::{GenerationState, Life};
 use super::link::Pins;
-use super::serving::{Body, Serving, read};
+use super::serving::{Begin, Body, Serving, read};
 use super::{LoadError, Services, linux};
 use crate::config::PluginName;
 use crate::registry::Offer;
@@ -241,7 +241,7 @@ pub(crate) fn load(
     let api: &'static HostApi = Box::leak(Box::new(host_api::of(context)));
     let bytes = fs::metadata(&copy).map_or(0, |file| file.len());
     let generation = Arc::new(Generation {
-        servings: servings(descriptor, &description, &label),
+        servings: servings(descriptor, &description, &label, services),
         label,
         descriptor,
         services: Arc::downgrade(services),
@@ -262,6 +262,7 @@ fn servings(
     descriptor: &'static Descriptor,
     description: &Description,
     label: &Arc<Label>,
+    services: &Arc<dyn Services>,
 ) -> Box<[Serving]> {
     let skills = description.skills.iter().zip(0_u32..);
     let skills = skills.map(|(skill, index)| {
@@ -278,6 +279,10 @@ fn servings(
             body: Body::Library {
                 call: descriptor.call,
                 index,
+                begin: skill.asynchronous.then(|| Begin {
+                    descriptor,
+                    services: Arc::downgrade(services),
+                }),
                 label: Arc::clone(label),
             },
         }

@@ -48,12 +48,18 @@ fn wait_and_end(set: Vec<Arc<Generation>>) {
         generation.unpin();
     }
     seats::wait_until_gone(&inside(), None, || false);
+    for generation in &set {
+        generation.context.tasks.retire();
+    }
+    // The tasks may have left calls behind whose ends they do not hear.
+    seats::wait_until_gone(&inside(), None, || false);
     for generation in set {
         generation.life.enter(GenerationState::Retired, None);
         if generation.open.swap(false, Ordering::SeqCst) {
             let outcome = generation.close();
             generation.report(&outcome);
         }
+        generation.context.tasks.close();
         generation.life.clean_up();
         let held = std::mem::take(
             &mut *generation
@@ -98,7 +104,10 @@ impl Generation {
 
     fn unmap(self: Arc<Self>) {
         let _ = fs::remove_file(&self.copy);
-        keep_for_good(self, "what it has left in threads is not followed".to_owned());
+        keep_for_good(
+            self,
+            "what it has left in threads is not followed".to_owned(),
+        );
     }
 }
 

@@ -1,10 +1,12 @@
 //! What a loaded library says about itself.
 
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 
 use super::layout::{Fields, fields};
 use super::{
-    Buffer, Bytes, Completion, Entered, HostApi, LogRecord, Request, Seat, Slice, Status, Text,
+    Buffer, Bytes, Completion, Entered, HostApi, LogRecord, Request, Seat, Slice, Status, Task,
+    Text,
 };
 
 /// The name of the one symbol that a plugin's library exports.
@@ -17,7 +19,7 @@ pub const MAGIC: [u8; 8] = *b"AIGISPLG";
 pub const ABI_MAJOR: u32 = 1;
 
 /// Grows when something is added that an old library lacks. A host loads its own minor and older ones.
-pub const ABI_MINOR: u32 = 0;
+pub const ABI_MINOR: u32 = 1;
 
 /// The start of a descriptor, the same in every ABI version there will ever be.
 #[repr(C)]
@@ -65,8 +67,42 @@ pub struct Descriptor {
     /// Writes the state for the next version, encoded. Called while no call is inside;
     /// [`Status::Absent`] when the author wrote no `save`.
     pub save: extern "C" fn(out: &mut Buffer) -> Status,
-    /// Runs `cleanup` and drops the state. Called once, after the last call has left.
+    /// Runs `cleanup` and drops the state. Called once, after the last call has left, and after
+    /// every task and job has been dropped.
     pub close: extern "C" fn(error: &mut Buffer) -> Status,
+    /// Makes the future of the async skill `index`; it runs when it is polled.
+    /// [`Status::Absent`] when the skill is not async: then `call` runs it. Since 1.1.
+    pub begin: extern "C" fn(
+        index: u32,
+        arguments: Bytes<'_>,
+        out: &mut MaybeUninit<Task>,
+        error: &mut Buffer,
+    ) -> Status,
+}
+
+impl Descriptor {
+    /// Makes the future of the async skill `index`; none when the skill is not async.
+    ///
+    /// # Errors
+    /// The library's own.
+    #[cfg(feature = "host")]
+    pub fn begin_skill(
+        &self,
+        index: u32,
+        arguments: &[u8],
+    ) -> Result<Option<Task>, crate::error::Failure> {
+        if self.header.size < std::mem::offset_of!(Self, begin) + size_of::<*const c_void>() {
+            // Of a library of version 1.0, which has no async skills.
+            return Ok(None);
+        }
+        let (mut task, mut error) = (MaybeUninit::uninit(), Buffer::default());
+        match (self.begin)(index, arguments.into(), &mut task, &mut error) {
+            // SAFETY: a library that returns `Ok` has written the task, see `export::begin`.
+            Status::Ok => Ok(Some(unsafe { task.assume_init() })),
+            Status::Absent => Ok(None),
+            Status::Failed => Err(crate::error::Failure::decode(error.as_slice())),
+        }
+    }
 }
 
 /// Every type that crosses, as this build lays it out.
@@ -92,7 +128,8 @@ pub(super) static LAYOUT: &[Fields] = &[
             call,
             direct,
             save,
-            close
+            close,
+            begin
         }
     ),
     fields!(
@@ -108,7 +145,11 @@ pub(super) static LAYOUT: &[Fields] = &[
             link,
             enter,
             attend,
-            inside
+            inside,
+            sleep,
+            spawn,
+            abort,
+            run
         }
     ),
     super::list::SLICE,
@@ -126,6 +167,9 @@ pub(super) static LAYOUT: &[Fields] = &[
     fields!("Completion", Completion { data, complete }),
     fields!("Entered", Entered { entry, seat }),
     fields!("LogRecord", LogRecord<'static> { level, target, message, fields }),
+    super::task::TASK,
+    super::task::TASK_WAKER,
+    super::task::JOB,
 ];
 
 /// Compares the layouts that a library reports with this build's, field by field.

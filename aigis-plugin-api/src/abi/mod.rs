@@ -7,7 +7,8 @@
 //! 2. The host reads its [`Header`] first and compares magic, version and size; only then the rest.
 //! 3. A panic is caught in the library where it starts and crosses as an encoded error.
 //! 4. Whoever made a [`List`] frees it: the receiver copies and calls the maker's `drop`.
-//! 5. Nothing that points into a library is kept once the call that brought it has returned.
+//! 5. Nothing that points into a library is kept once the call that brought it has returned; a
+//!    [`Task`], a [`Job`] or a [`Completion`] is held until it is over, and its library stays for it.
 
 mod descriptor;
 mod direct;
@@ -19,6 +20,7 @@ mod link;
 mod list;
 mod seat;
 mod sync;
+mod task;
 
 #[cfg(feature = "host")]
 pub use descriptor::check_layout;
@@ -33,6 +35,7 @@ pub use layout::{Field, Fields};
 pub use link::Link;
 pub use list::{Buffer, Bytes, List, Slice, Text};
 pub use seat::{SEAT_FRAMES, Seat};
+pub use task::{Job, Task, TaskPoll, TaskWaker};
 
 /// What a call across the boundary came to; the number is the ABI.
 #[repr(u8)]
