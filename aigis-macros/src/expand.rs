@@ -1,6 +1,6 @@
 //! Code for single skills and signatures.
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
@@ -38,10 +38,11 @@ pub(crate) fn prelude() -> TokenStream {
     quote! {
         #[allow(unused_imports)]
         use ::aigis_plugin_api::__private::{
-            self as __aigis, Chained as _, Coded as _, Modes as _, Opaque as _, Payloaded as _,
-            Readable as _, Restored as _, Saved as _, Shown as _, SkillFn as _, Structural as _,
-            Typed as _, Uncoded as _, Unreadable as _, Unrestored as _, Unsaved as _, Unserved as _,
-            Unshown as _, Untyped as _, Valued as _, ViaBytes as _, ViaEntry as _,
+            self as __aigis, AsyncSkillFn as _, Begun as _, Chained as _, Coded as _, Modes as _,
+            Opaque as _, Payloaded as _, Readable as _, Restored as _, Saved as _, Shown as _,
+            SkillFn as _, Structural as _, Typed as _, Unbegun as _, Uncoded as _, Unreadable as _,
+            Unrestored as _, Unsaved as _, Unserved as _, Unshown as _, Untyped as _, Valued as _,
+            ViaBytes as _, ViaEntry as _,
         };
     }
 }
@@ -89,10 +90,20 @@ fn of_function(exposed: &Exposed<'_>, function: &Function, state: Option<&Type>)
         .collect();
     let names: Vec<&str> = given.iter().map(|(name, _)| *name).collect();
     let ok = own(&function.output.ok, state);
-    let call = call(&function.ident, state, &passed);
+    let mut call = call(&function.ident, state, &passed);
+    if function.asyncness.is_some() {
+        call = quote!(#call.await);
+    }
     let mut body = outcome(&function.output, &call);
-    if with_state {
-        body = quote!(__aigis::with_instance(&INSTANCE, |state| #body));
+    if let (true, Some(ty)) = (with_state, state) {
+        body = match function.asyncness {
+            None => quote!(__aigis::with_instance(&INSTANCE, |state| #body)),
+            // Lent for the future's own lifetime, whatever the method asks for.
+            Some(_) => quote! {{
+                let state: &'future #ty = __aigis::instance_of(&INSTANCE)?;
+                #body
+            }},
+        };
     }
     let output = Output {
         ok: ok.clone(),
@@ -104,11 +115,16 @@ fn of_function(exposed: &Exposed<'_>, function: &Function, state: Option<&Type>)
         .parameters
         .iter()
         .any(|parameter| matches!(parameter, Parameter::Logger));
-    let checks = checks(given.iter().map(|(_, ty)| ty), &ok);
+    let kept: &[&str] = match function.asyncness {
+        None => &["is_taken"],
+        Some(_) => &["is_taken", "is_kept"],
+    };
+    let checks = checks(given.iter().map(|(_, ty)| ty), kept, &ok);
     code(
         exposed,
         &marker,
         &Parts {
+            asyncness: function.asyncness.map(|_| function.ident.span()),
             modes: &modes,
             places: &places,
             names: &names,
@@ -137,19 +153,22 @@ fn of_constant(exposed: &Exposed<'_>, ident: &Ident, ty: &Type, state: Option<&T
         exposed,
         &marker,
         &Parts {
+            asyncness: None,
             modes: &[],
             places: &[],
             names: &[],
             ok: &ok,
             body: &quote!(::std::result::Result::Ok(#value)),
             signature: &signature(&[], &output, true),
-            checks: &checks(std::iter::empty(), &ok),
+            checks: &checks(std::iter::empty(), &[], &ok),
             logger: false,
         },
     )
 }
 
 struct Parts<'a> {
+    /// Where an async function has its name.
+    asyncness: Option<Span>,
     modes: &'a [TokenStream],
     places: &'a [Ident],
     names: &'a [&'a str],
@@ -169,6 +188,7 @@ fn code(exposed: &Exposed<'_>, marker: &Ident, parts: &Parts<'_>) -> SkillCode {
         ..
     } = exposed;
     let Parts {
+        asyncness,
         modes,
         places,
         names,
@@ -178,26 +198,67 @@ fn code(exposed: &Exposed<'_>, marker: &Ident, parts: &Parts<'_>) -> SkillCode {
         checks,
         logger,
     } = parts;
+    let (kind, run) = match asyncness {
+        None => (
+            quote!(SkillFn),
+            quote! {
+                fn run(
+                    (#(#places,)*): <Self::Args as __aigis::Modes>::Values<'_>,
+                ) -> ::std::result::Result<Self::Output, __aigis::Failure> {
+                    #body
+                }
+            },
+        ),
+        Some(span) => {
+            // On the author's own token, so that a future that is not `Send` is reported there.
+            let future = quote_spanned!(types::at(*span)=> async move { #body });
+            (
+                quote!(AsyncSkillFn),
+                quote! {
+                    #[allow(clippy::manual_async_fn)]
+                    fn run<'future>(
+                        (#(#places,)*): <Self::Args as __aigis::Modes>::Values<'future>,
+                    ) -> impl ::std::future::Future<
+                        Output = ::std::result::Result<Self::Output, __aigis::Failure>,
+                    > + ::std::marker::Send + 'future {
+                        #future
+                    }
+                },
+            )
+        }
+    };
     let items = quote! {
         #(#cfgs)*
         #[allow(non_camel_case_types)]
         struct #marker;
 
         #(#cfgs)*
-        impl __aigis::SkillFn for #marker {
+        impl __aigis::#kind for #marker {
             type Args = (#(#modes,)*);
             type Output = #ok;
             const NAME: &'static str = #name;
 
-            fn run(
-                (#(#places,)*): <Self::Args as __aigis::Modes>::Values<'_>,
-            ) -> ::std::result::Result<Self::Output, __aigis::Failure> {
-                #body
-            }
+            #run
         }
 
         #(#cfgs)*
         #checks
+    };
+    let ways = match asyncness {
+        None => quote! {
+            encoded: |names, arguments| {
+                (&__aigis::EncodedOf::<#marker>::NEW).run(names, arguments)
+            },
+            direct: |signature| (&__aigis::EntryOf::<#marker>::NEW).entry(signature),
+            begin: ::std::option::Option::None,
+        },
+        Some(_) => quote! {
+            encoded: __aigis::not_called,
+            direct: __aigis::no_entry,
+            begin: ::std::option::Option::Some(|names, arguments| {
+                (&__aigis::BegunOf::<#marker>::NEW).begin(names, arguments)
+            }),
+        },
     };
     let entry = quote! {
         #(#cfgs)*
@@ -206,10 +267,7 @@ fn code(exposed: &Exposed<'_>, marker: &Ident, parts: &Parts<'_>) -> SkillCode {
             doc: #doc,
             parameters: &[#(#names),*],
             signature: || #signature,
-            encoded: |names, arguments| {
-                (&__aigis::EncodedOf::<#marker>::NEW).run(names, arguments)
-            },
-            direct: |signature| (&__aigis::EntryOf::<#marker>::NEW).entry(signature),
+            #ways
             logger: #logger,
             idempotent: #idempotent,
         }
@@ -275,8 +333,8 @@ pub(crate) fn signature(given: &[(&str, Type)], output: &Output, constant: bool)
 }
 
 /// Asks for what the types must be able to do, each on the author's own token.
-fn checks<'t>(given: impl Iterator<Item = &'t Type>, ok: &Type) -> TokenStream {
-    let given = given.map(|ty| check(ty, "is_taken"));
+fn checks<'t>(given: impl Iterator<Item = &'t Type>, questions: &[&str], ok: &Type) -> TokenStream {
+    let given = given.flat_map(|ty| questions.iter().map(|question| check(ty, question)));
     let result = check(ok, "is_returned");
     quote! {
         const _: () = {

@@ -37,6 +37,8 @@ pub(crate) enum Parameter {
 /// A function that can be called across a boundary.
 pub(crate) struct Function {
     pub(crate) ident: Ident,
+    /// The `async` before it.
+    pub(crate) asyncness: Option<Span>,
     pub(crate) receiver: Receiver,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) output: Output,
@@ -52,13 +54,6 @@ impl Function {
         let mut refuse = |span: Span, message: &str| {
             combine(&mut result, Error::new(span, message));
         };
-        if let Some(asyncness) = &signature.asyncness {
-            refuse(
-                asyncness.span,
-                "an `async` skill is not supported: write it as a plain function; it may block, since \
-                 each call has a thread of its own",
-            );
-        }
         if let Safety::Unsafe(token) = &signature.safety {
             refuse(
                 token.span,
@@ -140,6 +135,7 @@ impl Function {
         }
         result.map(|()| Self {
             ident: signature.ident.clone(),
+            asyncness: signature.asyncness.as_ref().map(|token| token.span),
             receiver,
             parameters,
             output,

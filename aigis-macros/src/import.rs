@@ -258,15 +258,27 @@ fn function(
         .given()
         .map(|(name, ty)| (name, ty.clone()))
         .collect();
+    let kind = match function.asyncness {
+        None => Kind::Function,
+        Some(_) => Kind::AsyncFunction,
+    };
     code(
         attributes,
         visibility,
         &function.ident,
         &given,
         &function.output,
-        false,
+        kind,
         namespace,
     )
+}
+
+/// What is declared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Function,
+    AsyncFunction,
+    Constant,
 }
 
 fn constant(
@@ -282,7 +294,15 @@ fn constant(
         error: None,
         fallible: false,
     };
-    code(attributes, visibility, ident, &[], &output, true, namespace)
+    code(
+        attributes,
+        visibility,
+        ident,
+        &[],
+        &output,
+        Kind::Constant,
+        namespace,
+    )
 }
 
 fn code(
@@ -291,7 +311,7 @@ fn code(
     ident: &Ident,
     given: &[(&str, Type)],
     output: &Output,
-    constant: bool,
+    kind: Kind,
     namespace: &str,
 ) -> Result<ImportCode> {
     let mut attributes = attributes.to_vec();
@@ -310,7 +330,7 @@ fn code(
         .iter()
         .map(|ty| types::mode(ty))
         .collect::<Result<Vec<_>>>()?;
-    let signature = expand::signature(given, output, constant);
+    let signature = expand::signature(given, output, kind == Kind::Constant);
     let checks = (types.iter().map(|ty| expand::check(ty, "is_given")))
         .chain([expand::check(&output.ok, "is_received")])
         .chain((output.error.as_ref()).map(|error| expand::check(error, "is_received")));
@@ -322,12 +342,22 @@ fn code(
         ),
         None => (quote!(::std::convert::Infallible), quote!(__aigis::untyped)),
     };
-    let (docs, started) = (
-        format!("Calls `{name}` and waits for its result."),
-        format!("Starts a call of `{name}`."),
-    );
-    Ok(ImportCode {
-        blocking: quote! {
+    let started = format!("Starts a call of `{name}`.");
+    let blocking = if kind == Kind::AsyncFunction {
+        let docs = format!("Starts a call of `{name}` and returns the future of its result.");
+        quote! {
+            #[doc = #docs]
+            #(#attributes)*
+            #[allow(non_snake_case)]
+            #visibility fn #ident(
+                #(#places: #types),*
+            ) -> ::aigis_plugin_api::CallFuture<#ok, #error> {
+                ::aigis_plugin_api::__private::future_of(start::#ident(#(#places),*))
+            }
+        }
+    } else {
+        let docs = format!("Calls `{name}` and waits for its result.");
+        quote! {
             #[doc = #docs]
             #(#attributes)*
             #[allow(non_snake_case)]
@@ -339,7 +369,10 @@ fn code(
                     .call(&start::#place, (#(#places,)*))
                     .map_err(#convert)
             }
-        },
+        }
+    };
+    Ok(ImportCode {
+        blocking,
         start: quote! {
             #[doc(hidden)]
             #(#cfgs)*

@@ -30,6 +30,10 @@ use proc_macro::TokenStream;
 /// `#[skill(rename = "…")]` and `#[skill(idempotent)]` stand on single items. Parameters of type
 /// `&Context` and `&Logger` are injected, and no part of the signature.
 ///
+/// A skill may be an `async fn`, also with `&self`: the host polls its future, which owns its
+/// parameters, and drops it when the call is given up. `new` and `cleanup` are plain functions. A
+/// caller does not see the difference, and waits for an async skill like for any other.
+///
 /// Parameters are any types that serde can read, by value or as `&T`, `&str`, `&[T]`; results any
 /// that serde can write, or a `Result` with the author's error. Between core plugins, scalars, text,
 /// bytes, `Option`, `Vec`, arrays, tuples, `Result`, `Box` and types with `#[skill_type]` are not even
@@ -95,6 +99,9 @@ pub fn skill(_: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// What is imported is what is *expected*, not whose it is: any plugin whose skill has a compatible
 /// signature serves it. Imports resolve at the first call.
+///
+/// A function that is declared `async` starts the call and returns a future of its result, whether or
+/// not the skill itself is `async`; dropping the future gives the call up.
 #[proc_macro]
 pub fn import(input: TokenStream) -> TokenStream {
     import::import(input.into()).into()

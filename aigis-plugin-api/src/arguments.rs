@@ -134,7 +134,22 @@ pub trait Encode: Modes {
 
 /// A list of parameters that a skill can decode.
 pub trait Decode: Modes {
-    /// Decodes an array by position or a map by name, and runs `body` with the values.
+    /// What is kept while the skill runs; it borrows from the encoded arguments.
+    type Stored<'de>;
+
+    /// Decodes an array by position or a map by name.
+    ///
+    /// # Errors
+    /// [`FailureKind::Arguments`] naming the parameter.
+    fn read<'de>(names: &[&str], bytes: &'de [u8]) -> Result<Self::Stored<'de>, Failure>;
+
+    /// Turns what was stored into the parameters' values. Called once.
+    ///
+    /// # Errors
+    /// It was called before.
+    fn values<'s>(stored: &'s mut Self::Stored<'_>) -> Result<Self::Values<'s>, Failure>;
+
+    /// Does both, and runs `body` with the values.
     ///
     /// # Errors
     /// [`FailureKind::Arguments`] naming the parameter, or what `body` returns.
@@ -142,7 +157,10 @@ pub trait Decode: Modes {
         names: &[&str],
         bytes: &[u8],
         body: impl FnOnce(Self::Values<'_>) -> Result<R, Failure>,
-    ) -> Result<R, Failure>;
+    ) -> Result<R, Failure> {
+        let mut stored = Self::read(names, bytes)?;
+        body(Self::values(&mut stored)?)
+    }
 }
 
 fn unserializable(error: impl fmt::Display) -> Failure {
@@ -205,11 +223,9 @@ macro_rules! parameter_lists {
         }
 
         impl<$($mode: DecodeMode),*> Decode for ($($mode,)*) {
-            fn decode<R>(
-                names: &[&str],
-                bytes: &[u8],
-                body: impl FnOnce(Self::Values<'_>) -> Result<R, Failure>,
-            ) -> Result<R, Failure> {
+            type Stored<'de> = ($(Option<$mode::Stored<'de>>,)*);
+
+            fn read<'de>(names: &[&str], bytes: &'de [u8]) -> Result<Self::Stored<'de>, Failure> {
                 struct List<'n, $($mode),*>(&'n [&'n str], PhantomData<($($mode,)*)>);
 
                 impl<'de, $($mode: DecodeMode),*> Visitor<'de> for List<'_, $($mode),*> {
@@ -271,8 +287,8 @@ macro_rules! parameter_lists {
                 let mut decoder = codec::Decoder::new(bytes);
                 // A struct is read from a map by name or from an array by position, also from
                 // one whose elements are all bytes, which is encoded as such.
-                #[allow(unused_mut, unused_variables, reason = "a list without parameters stores nothing")]
-                let mut stored = Deserializer::deserialize_struct(
+                #[allow(clippy::let_unit_value, reason = "a list without parameters stores nothing")]
+                let stored = Deserializer::deserialize_struct(
                     &mut decoder,
                     "arguments",
                     &[],
@@ -280,7 +296,12 @@ macro_rules! parameter_lists {
                 )
                 .map_err(misfit)?;
                 decoder.finish().map_err(misfit)?;
-                body(($(
+                Ok(stored)
+            }
+
+            #[allow(unused_variables, reason = "a list without parameters stores nothing")]
+            fn values<'s>(stored: &'s mut Self::Stored<'_>) -> Result<Self::Values<'s>, Failure> {
+                Ok(($(
                     $mode::value(&mut stored.$index)
                         .ok_or_else(|| misfit("an argument was read twice"))?,
                 )*))

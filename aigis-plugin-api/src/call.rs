@@ -243,6 +243,58 @@ impl<T: Send + 'static, E: Send + 'static> Call<T, E> {
     }
 }
 
+/// What a function that is imported as `async fn` returns: the call, already started.
+///
+/// Dropping it before the result is there gives the call up, as [`Call::cancel`] does.
+///
+/// ```no_run
+/// aigis_plugin_api::import! {
+///     mod greeter {
+///         async fn greet(name: &str) -> String;
+///     }
+/// }
+///
+/// async fn both() -> Result<String, aigis_plugin_api::CallError> {
+///     // Both run at once.
+///     let (first, second) = (greeter::greet("zaltu"), greeter::greet("dal"));
+///     Ok(first.await? + &second.await?)
+/// }
+/// ```
+#[must_use = "the call is given up when its future is dropped; `start::…` goes on alone"]
+pub struct CallFuture<T: Send + 'static, E: Send + 'static = std::convert::Infallible> {
+    call: Call<T, E>,
+}
+
+impl<T: Send + 'static, E: Send + 'static> CallFuture<T, E> {
+    pub(crate) fn new(call: Call<T, E>) -> Self {
+        Self { call }
+    }
+}
+
+impl<T: Send + 'static, E: Send + 'static> Future for CallFuture<T, E> {
+    type Output = Result<T, CallError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.call).poll(context)
+    }
+}
+
+impl<T: Send + 'static, E: Send + 'static> Drop for CallFuture<T, E> {
+    fn drop(&mut self) {
+        // Nothing happens to a call that is over.
+        self.call.cancel();
+    }
+}
+
+impl<T: Send + 'static, E: Send + 'static> fmt::Debug for CallFuture<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallFuture")
+            .field("skill", &self.call.shared.skill)
+            .field("done", &self.call.is_done())
+            .finish()
+    }
+}
+
 fn of_host<E>(failure: Failure) -> CallError<E> {
     CallError::new(failure, |_| None)
 }

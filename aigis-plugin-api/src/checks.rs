@@ -20,6 +20,17 @@ pub trait Taken {}
 #[diagnostic::do_not_recommend]
 impl<T: Referent + ?Sized> Taken for T {}
 
+/// What an async skill can keep while it waits.
+#[diagnostic::on_unimplemented(
+    message = "an async skill cannot take `{Self}`: its future goes from thread to thread",
+    label = "is not `Send`",
+    note = "take a type that is `Send`, or write the skill as a plain function"
+)]
+pub trait Kept {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Send + ?Sized> Kept for T {}
+
 /// What a skill can return.
 #[diagnostic::on_unimplemented(
     message = "a skill cannot return `{Self}`: it cannot be serialised",
@@ -103,6 +114,9 @@ impl<T: Send + Sync + 'static> State for T {}
 
 /// Asks whether a skill can take `T`.
 pub const fn is_taken<T: Taken + ?Sized>() {}
+
+/// Asks whether an async skill can keep `T`.
+pub const fn is_kept<T: Kept + ?Sized>() {}
 
 /// Asks whether a skill can return `T`.
 pub const fn is_returned<T: Returned + ?Sized>() {}

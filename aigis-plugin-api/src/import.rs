@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::abi::{self, DirectOut, Link};
 use crate::arguments::{Encode, Modes};
 use crate::backend::{self, Backend, Request, decode_result};
-use crate::call::Call;
+use crate::call::{Call, CallFuture};
 use crate::error::{CallError, Failure};
 use crate::library;
 use crate::signature::Signature;
@@ -263,4 +263,9 @@ impl<E> Unreadable<E> for &ErrorOf<E> {
 /// Makes the error of a call whose import states no error; the macros use it.
 pub fn untyped(failure: Failure) -> CallError {
     CallError::untyped(failure)
+}
+
+/// Makes the future of a call that was started; the macros use it.
+pub fn future_of<T: Send + 'static, E: Send + 'static>(call: Call<T, E>) -> CallFuture<T, E> {
+    CallFuture::new(call)
 }

@@ -34,6 +34,8 @@
 //! # Ok::<(), aigis_plugin_api::CallError>(())
 //! ```
 //!
+//! Skills may be `async`; [`Context`] sleeps and spawns for them.
+//!
 //! Read on at [`skills`], [`import!`], [`launch`](macro@launch), [`skill_type`], [`Context`],
 //! [`CallError`] and [`Call`].
 
@@ -55,9 +57,12 @@ mod call;
 mod checks;
 mod context;
 mod error;
+mod join;
 mod launch;
 mod logger;
+mod program;
 mod shape;
+mod sleep;
 #[cfg(feature = "host")]
 mod source;
 
@@ -84,6 +89,20 @@ mod skill;
 /// let text = greeter::greet("zaltu");          // blocks
 /// let call = greeter::start::greet("zaltu");   // a `Call`
 /// let limit = greeter::MAX_NAME_LENGTH();      // a constant is called as well
+/// ```
+///
+/// What is declared `async` is awaited, whether or not the skill itself is `async`:
+///
+/// ```no_run
+/// aigis_plugin_api::import! {
+///     mod greeter {
+///         async fn greet(name: &str) -> Result<String, String>;
+///     }
+/// }
+///
+/// # async fn f() -> Result<(), aigis_plugin_api::CallError<String>> {
+/// let text = greeter::greet("zaltu").await?;   // a `CallFuture`; dropped, it gives the call up
+/// # Ok(()) }
 /// ```
 ///
 pub use aigis_macros::import;
@@ -152,6 +171,12 @@ pub use aigis_macros::skill_type;
 ///         self.next.fetch_add(1, Ordering::Relaxed)
 ///     }
 ///
+///     /// Waits, but takes no thread meanwhile.
+///     pub async fn next_second(&self, ctx: &Context) -> u64 {
+///         ctx.sleep(std::time::Duration::from_secs(1)).await;
+///         self.next()
+///     }
+///
 ///     pub fn cleanup(self) {}
 /// }
 /// # fn main() {}
@@ -206,17 +231,33 @@ pub use aigis_macros::skill_type;
 /// # fn main() {}
 /// ```
 ///
+/// With this crate's feature `tokio`, each loaded version has a tokio runtime of its own, and the
+/// futures of its skills and tasks can use tokio's timers and sockets:
+///
+/// ```
+/// # #[cfg(feature = "tokio")]
+/// #[aigis_plugin_api::skills]
+/// pub mod naps {
+///     pub async fn nap() {
+///         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+///     }
+/// }
+/// # fn main() {}
+/// ```
+///
 pub use aigis_macros::skills;
 pub use backend::call;
-pub use call::Call;
+pub use call::{Call, CallFuture};
 pub use codec::JsonError;
 pub use codec::Value;
 pub use context::{Context, SettingsError};
 pub use error::{CallError, Failure, FailureKind, SkillFailure};
+pub use join::{JoinError, JoinHandle};
 pub use logger::{LogLevel, Logger};
 pub use serde;
 pub use session::{Session, connect};
 pub use shape::{ShapeContext, SkillType};
+pub use sleep::TimedOut;
 
 /// What the macros' expansions and the core use; not for authors, and without promises.
 #[doc(hidden)]
@@ -225,7 +266,7 @@ pub mod __private {
     pub use crate::arguments::{Decode, Modes, Own, Ref};
     pub use crate::backend::{Backend, Expected, Request, call_by_name, scope};
     pub use crate::checks::{
-        is_given, is_received, is_restored, is_returned, is_saved, is_shown, is_taken,
+        is_given, is_kept, is_received, is_restored, is_returned, is_saved, is_shown, is_taken,
     };
     pub use crate::context::Grant;
     pub use crate::error::{
@@ -233,19 +274,22 @@ pub mod __private {
         timed_out,
     };
     pub use crate::import::{
-        CallOf, ErrorOf, Import, Readable, Unreadable, Unserved, ViaBytes, ViaEntry, untyped,
+        CallOf, ErrorOf, Import, Readable, Unreadable, Unserved, ViaBytes, ViaEntry, future_of,
+        untyped,
     };
     pub use crate::launch::run as launch;
     pub use crate::library::{
         Description, Restored, Saved, SavedOf, SkillDescription, Unrestored, Unsaved,
-        close_instance, close_lent, contain, context, discard, open_instance, with_instance,
+        close_instance, close_lent, contain, context, discard, instance_of, open_instance,
+        with_instance,
     };
     pub use crate::shape::{Opaque, ShapeOf, Structural};
     pub use crate::signature::{
         EnumShape, FieldShape, Parameter, Shape, Signature, StructShape, VariantShape, differences,
     };
     pub use crate::skill::{
-        Block, Coded, EncodedOf, EntryOf, Skill, SkillFn, Typed, Uncoded, Untyped,
+        AsyncSkillFn, Begun, BegunOf, Block, Coded, EncodedOf, EntryOf, Skill, SkillFn, Typed,
+        Unbegun, Uncoded, Untyped, no_entry, not_called,
     };
     #[cfg(feature = "host")]
     pub use crate::source::CRATES as SOURCES;

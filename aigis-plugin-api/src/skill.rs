@@ -10,6 +10,7 @@ use crate::arguments::{Decode, Modes};
 use crate::codec;
 use crate::context::Context;
 use crate::error::{Failure, FailureKind};
+use crate::library::TaskFuture;
 use crate::signature::Signature;
 
 /// One function or constant, with its types.
@@ -28,8 +29,27 @@ pub trait SkillFn: 'static {
     fn run(values: <Self::Args as Modes>::Values<'_>) -> Result<Self::Output, Failure>;
 }
 
+/// One `async` function, with its types.
+pub trait AsyncSkillFn: 'static {
+    /// The modes of its parameters, without the injected ones.
+    type Args: Modes;
+    /// Its result, without the author's error.
+    type Output;
+    /// Its full name.
+    const NAME: &'static str;
+
+    /// Makes its future.
+    fn run<'a>(
+        values: <Self::Args as Modes>::Values<'a>,
+    ) -> impl Future<Output = Result<Self::Output, Failure>> + Send + 'a;
+}
+
 /// Runs a skill: the names of its parameters and encoded arguments to an encoded result.
 pub(crate) type Encoded = fn(&[&str], &[u8]) -> Result<Vec<u8>, Failure>;
+
+/// Makes the future of an async skill: the names of its parameters and encoded arguments to an encoded
+/// result.
+pub(crate) type Begin = fn(&'static [&'static str], Vec<u8>) -> TaskFuture;
 
 /// Makes the state of a block.
 pub(crate) type Open = fn(&Context) -> Result<(), Failure>;
@@ -61,6 +81,9 @@ pub struct Skill {
     pub logger: bool,
     /// Whether it may be run again when it is unknown if it ran.
     pub idempotent: bool,
+    /// Makes its future, see [`BegunOf`]; none unless it is async. Then `encoded` is [`not_called`]
+    /// and `direct` is [`no_entry`].
+    pub begin: Option<Begin>,
 }
 
 /// One `#[skills]` block: a module or an `impl`.
@@ -145,16 +168,91 @@ where
     S::Output: Serialize,
 {
     crate::library::contain(S::NAME, || {
-        <S::Args as Decode>::decode(names, arguments, |values| {
-            let output = S::run(values)?;
-            codec::to_vec(&output).map_err(|error| {
-                Failure::new(
-                    FailureKind::Unserializable,
-                    format!("the result cannot be encoded: {error}"),
-                )
-            })
-        })
+        S::Args::decode(names, arguments, |values| encode(&S::run(values)?))
     })
+}
+
+fn encode(output: &impl Serialize) -> Result<Vec<u8>, Failure> {
+    codec::to_vec(output).map_err(|error| {
+        Failure::new(
+            FailureKind::Unserializable,
+            format!("the result cannot be encoded: {error}"),
+        )
+    })
+}
+
+/// Makes the future of `S` from encoded arguments, and encodes its result.
+///
+/// The macros call `(&BegunOf::<S>::NEW).begin(…)`; method resolution falls back to [`Unbegun`] where
+/// a type was refused by `crate::checks`.
+pub struct BegunOf<S>(PhantomData<S>);
+
+impl<S> BegunOf<S> {
+    /// The only value.
+    pub const NEW: Self = Self(PhantomData);
+}
+
+/// Serves [`BegunOf`].
+pub trait Begun {
+    /// Makes the future. The arguments are read when it is polled first.
+    fn begin(&self, names: &'static [&'static str], arguments: Vec<u8>) -> TaskFuture;
+}
+
+impl<S> Begun for BegunOf<S>
+where
+    S: AsyncSkillFn,
+    S::Args: Decode,
+    for<'de> <S::Args as Decode>::Stored<'de>: Send,
+    S::Output: Serialize,
+{
+    fn begin(&self, names: &'static [&'static str], arguments: Vec<u8>) -> TaskFuture {
+        Box::pin(async move {
+            // Both stay in the future: its parameters borrow from them.
+            let arguments = arguments;
+            let mut stored = S::Args::read(names, &arguments)?;
+            let output = enter::<S>(&mut stored)?.await?;
+            encode(&output)
+        })
+    }
+}
+
+/// Makes the author's future, apart: so that its parameters are seen to go into it.
+fn enter<'s, S>(
+    stored: &'s mut <S::Args as Decode>::Stored<'_>,
+) -> Result<impl Future<Output = Result<S::Output, Failure>> + Send + 's, Failure>
+where
+    S: AsyncSkillFn,
+    S::Args: Decode,
+{
+    S::Args::values(stored).map(S::run)
+}
+
+/// Serves [`BegunOf`] where a check has failed: such a crate is never built.
+pub trait Unbegun {
+    /// Makes a future that refuses.
+    fn begin(&self, names: &'static [&'static str], arguments: Vec<u8>) -> TaskFuture;
+}
+
+impl<S> Unbegun for &BegunOf<S> {
+    fn begin(&self, _: &'static [&'static str], _: Vec<u8>) -> TaskFuture {
+        Box::pin(async { Err(refused()) })
+    }
+}
+
+/// Stands in the place of [`Skill::encoded`] for an async skill.
+///
+/// # Errors
+/// Always: a host begins such a skill.
+pub fn not_called(_: &[&str], _: &[u8]) -> Result<Vec<u8>, Failure> {
+    Err(Failure::new(
+        FailureKind::Internal,
+        "an async skill is begun and polled by its host, not called",
+    ))
+}
+
+/// Stands in the place of [`Skill::direct`] for an async skill.
+pub fn no_entry(_: &Signature) -> *const c_void {
+    std::ptr::null()
 }
 
 /// Finds the typed entry of `S`.

@@ -17,6 +17,8 @@
     clippy::panic
 )]
 
+use std::time::Duration;
+
 use aigis_plugin_api::{CallError, Context, Logger, import, skill_type, skills};
 
 /// A point.
@@ -42,7 +44,7 @@ pub enum Figure {
 /// Skills.
 #[skills]
 pub mod geometry {
-    use super::{Figure, Logger, Point};
+    use super::{Context, Duration, Figure, Logger, Point};
 
     /// How many.
     pub const DIMENSIONS: usize = 2;
@@ -66,6 +68,18 @@ pub mod geometry {
     #[must_use]
     pub const fn add(a: u8, b: u8) -> u8 {
         a.wrapping_add(b)
+    }
+
+    /// Moves a point, later.
+    ///
+    /// # Errors
+    /// Never.
+    pub async fn moved_later(ctx: &Context, point: &Point, by: f64) -> Result<Figure, String> {
+        ctx.sleep(Duration::from_millis(1)).await;
+        Ok(Figure::Point(Point {
+            x: point.x + by,
+            y: point.y,
+        }))
     }
 
     /// Ends.
@@ -112,6 +126,12 @@ impl Counter {
         Ok(Self { start })
     }
 
+    /// Where it starts, later.
+    pub async fn start_later(&self, ctx: &Context) -> u64 {
+        ctx.sleep(Duration::from_millis(1)).await;
+        self.start
+    }
+
     /// Ends.
     pub const fn cleanup(self) {}
 }
@@ -124,6 +144,7 @@ mod expected {
             const DIMENSIONS: usize;
             fn moved(point: &Point, by: f64) -> Result<Figure, String>;
             fn add(a: u8, b: u8) -> u8;
+            async fn moved_later(point: &Point, by: f64) -> Result<Figure, String>;
         }
     }
 }
@@ -143,4 +164,5 @@ fn it_compiles_and_asks_for_a_host() {
     assert!(matches!(ask(), Err(CallError::NotConnected { .. })));
     let point = Point { x: 0.0, y: None };
     assert!(expected::geometry::moved(&point, 1.0).is_err());
+    drop(expected::geometry::moved_later(&point, 1.0));
 }

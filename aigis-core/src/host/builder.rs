@@ -222,6 +222,7 @@ impl HostBuilder {
             program,
             runtime: handle.clone(),
             calls: Pool::new(MOST_STARTED, crate::loader::end_here),
+            embedded: Default::default(),
             logs,
             registry: RwLock::default(),
             switchboard: Arc::default(),

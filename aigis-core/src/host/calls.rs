@@ -1,21 +1,28 @@
 //! Calls: from a name and encoded arguments to whoever serves it, for plugins, sessions and embedders.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aigis_plugin_api::__private::{
     Backend, Failure, FailureKind, Request, Signature, differences, timed_out,
 };
 use aigis_plugin_api::signature::SignatureId;
 
-use super::{HostError, Inner};
+use tokio::task::AbortHandle;
+
+use super::{HostError, Inner, lock};
 use crate::config::PluginName;
 use crate::loader::guard::{Slot, Visit};
-use crate::loader::{Route, Services};
+use crate::loader::{Done, Route, Runner, Services};
 use crate::logging::Level;
 use crate::logging::spans::{Around, Carried};
 use crate::logging::twin::Record;
 use crate::registry::Offer;
+use crate::rpc::Underway;
 
 /// What a caller was compiled with.
 #[derive(Clone, Copy)]
@@ -31,10 +38,27 @@ impl Inner {
         name: &str,
         expects: Option<Expects<'_>>,
         arguments: &[u8],
+        timeout: Option<Duration>,
     ) -> Result<Vec<u8>, Failure> {
+        self.run(self.visit(name), name, expects, arguments, timeout)
+    }
+
+    /// Finds a skill and runs it on this thread, or begins it where it is async; see
+    /// [`Services::start`].
+    pub(crate) fn start(
+        &self,
+        name: &str,
+        expects: Option<Expects<'_>>,
+        arguments: &[u8],
+        timeout: Option<Duration>,
+        done: Done,
+    ) -> Option<Arc<Runner>> {
+        self.begin(self.visit(name), name, expects, arguments, timeout, done)
+    }
+
+    fn visit(&self, name: &str) -> Option<Visit> {
         let slot = self.registry().find(name);
-        let visit = slot.as_ref().and_then(|slot| Visit::of(&slot.source()));
-        self.run(visit, name, expects, arguments)
+        slot.and_then(|slot| Visit::of(&slot.source()))
     }
 
     fn run(
@@ -43,17 +67,66 @@ impl Inner {
         name: &str,
         expects: Option<Expects<'_>>,
         arguments: &[u8],
+        timeout: Option<Duration>,
     ) -> Result<Vec<u8>, Failure> {
         // Inside until the call has returned: it keeps the generation where it is.
-        let Some(visit) = visit else {
-            return Err(self.not_found(name));
-        };
-        let serving = visit.serving();
-        if let Some(expects) = expects {
-            check(serving.offer(), &expects)?;
-        }
-        let outcome = serving.call(arguments);
+        let visit = self.admitted(visit, name, expects)?;
+        let outcome = visit.serving().call(arguments, timeout);
         outcome.map_err(|failure| failure.of_skill(name))
+    }
+
+    fn begin(
+        &self,
+        visit: Option<Visit>,
+        name: &str,
+        expects: Option<Expects<'_>>,
+        arguments: &[u8],
+        timeout: Option<Duration>,
+        done: Done,
+    ) -> Option<Arc<Runner>> {
+        let begun = self.admitted(visit, name, expects).and_then(|visit| {
+            let begun = visit.serving().begin(arguments);
+            Ok((begun.map_err(|failure| failure.of_skill(name))?, visit))
+        });
+        let (pending, visit) = match begun {
+            Ok(begun) => begun,
+            Err(failure) => {
+                done(Err(failure));
+                return None;
+            }
+        };
+        let Some(pending) = pending else {
+            let outcome = visit.serving().call(arguments, timeout);
+            drop(visit);
+            done(outcome.map_err(|failure| failure.of_skill(name)));
+            return None;
+        };
+        // From here on the future keeps the generation.
+        drop(visit);
+        let of = name.to_owned();
+        let done = move |outcome: Result<_, Failure>| {
+            done(outcome.map_err(|failure| failure.of_skill(&of)));
+        };
+        let runner = Runner::new(pending, Box::new(done));
+        if let Some(timeout) = timeout {
+            runner.give_up_after(timeout, timed_out(name, timeout));
+        }
+        runner.run();
+        Some(runner)
+    }
+
+    /// Refuses a call of what nobody offers, or offers otherwise than its caller expects.
+    fn admitted(
+        &self,
+        visit: Option<Visit>,
+        name: &str,
+        expects: Option<Expects<'_>>,
+    ) -> Result<Visit, Failure> {
+        let visit = visit.ok_or_else(|| self.not_found(name))?;
+        if let Some(expects) = expects {
+            check(visit.serving().offer(), &expects)?;
+        }
+        Ok(visit)
     }
 
     fn not_found(&self, name: &str) -> Failure {
@@ -82,8 +155,9 @@ fn check(offer: &Offer, expects: &Expects<'_>) -> Result<(), Failure> {
         .with_details(differences))
 }
 
-impl Services for Inner {
-    fn call(&self, route: Route<'_>, arguments: &[u8]) -> Result<Vec<u8>, Failure> {
+impl Inner {
+    /// Goes in where a route leads.
+    fn follow<'r>(&self, route: Route<'r>) -> (Option<Visit>, Cow<'r, str>, Option<Expects<'r>>) {
         match route {
             Route::Link(link) => {
                 let expects = Expects {
@@ -91,17 +165,37 @@ impl Services for Inner {
                     signature: &link.signature,
                 };
                 let visit = Visit::of(&link.source());
-                Self::run(self, visit, link.slot.name(), Some(expects), arguments)
+                (visit, link.slot.name().into(), Some(expects))
             }
-            Route::Name(name) => Self::call(self, name, None, arguments),
+            Route::Name(name) => (self.visit(name), name.into(), None),
             Route::Pinned(serving) => {
                 let visit = Visit::at(serving);
                 let name = visit
                     .as_ref()
                     .map(|visit| visit.serving().offer().name.clone());
-                Self::run(self, visit, &name.unwrap_or_default(), None, arguments)
+                (visit, name.unwrap_or_default().into(), None)
             }
         }
+    }
+}
+
+impl Services for Inner {
+    fn call(&self, route: Route<'_>, arguments: &[u8]) -> Result<Vec<u8>, Failure> {
+        let (visit, name, expects) = self.follow(route);
+        Self::run(self, visit, &name, expects, arguments, None)
+    }
+
+    fn start(&self, route: Route<'_>, arguments: &[u8], done: Done) -> Option<Arc<Runner>> {
+        let (visit, name, expects) = self.follow(route);
+        self.begin(visit, &name, expects, arguments, None, done)
+    }
+
+    fn after(&self, time: Duration, then: Box<dyn FnOnce() + Send>) -> AbortHandle {
+        let timer = self.runtime.spawn(async move {
+            tokio::time::sleep(time).await;
+            then();
+        });
+        timer.abort_handle()
     }
 
     fn run(&self, job: Box<dyn FnOnce() + Send>) {
@@ -146,7 +240,13 @@ impl Backend for Embedded {
             id: expected.id,
             signature: &expected.signature,
         });
-        self.0.call(request.name, expects, request.arguments)
+        let Request {
+            name,
+            arguments,
+            timeout,
+            ..
+        } = *request;
+        self.0.call(name, expects, arguments, timeout)
     }
 
     fn start(
@@ -163,26 +263,84 @@ impl Backend for Embedded {
         let timeout = request.timeout;
         let begun = std::time::Instant::now();
         let carried = Carried::here();
-        let job = move || {
+        let number = inner.embedded.begin();
+        let host = Arc::clone(&inner);
+        let done: Done = Box::new(move |outcome| {
+            host.embedded.is_over(number);
+            // A callback of the embedder's that panics must not take the thread with it.
+            let _ = catch_unwind(AssertUnwindSafe(|| done(outcome)));
+        });
+        // Without a thread the job is dropped, and what waits for it is told.
+        let _ = self.0.calls.submit(Box::new(move || {
+            let left = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
             // The time may be over before a thread was free.
-            if let Some(timeout) = timeout.filter(|timeout| begun.elapsed() > *timeout) {
+            if let Some(timeout) = timeout.filter(|_| left == Some(Duration::ZERO)) {
                 return done(Err(timed_out(&name, timeout)));
             }
             let expects = expected
                 .as_ref()
                 .map(|(id, signature)| Expects { id: *id, signature });
-            done(inner.call(&name, expects, &arguments));
-        };
-        // A callback of the embedder's that panics must not take the thread with it. Without a
-        // thread the job is dropped, and what waits for it is told.
-        let _ = self.0.calls.submit(Box::new(move || {
-            let _ = catch_unwind(AssertUnwindSafe(|| carried.run(job)));
+            let started = carried.run(|| inner.start(&name, expects, &arguments, left, done));
+            if let Some(runner) = started {
+                inner.embedded.goes_on(number, runner);
+            }
         }));
-        0
+        number
     }
 
-    /// A call that runs in this process runs to its end.
-    fn cancel(&self, _: u64) {}
+    /// A plain skill that runs in this process runs to its end; an async one is dropped where it waits.
+    fn cancel(&self, call: u64) {
+        self.0.embedded.cancel(call);
+    }
+}
+
+/// The embedder's started calls, by number.
+#[derive(Default)]
+pub(super) struct StartedCalls {
+    last: AtomicU64,
+    open: Mutex<HashMap<u64, Option<Arc<Runner>>>>,
+}
+
+impl StartedCalls {
+    fn begin(&self) -> u64 {
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        lock(&self.open).insert(number, None);
+        number
+    }
+
+    fn goes_on(&self, number: u64, runner: Arc<Runner>) {
+        if let Some(place) = lock(&self.open).get_mut(&number) {
+            *place = Some(runner);
+            return;
+        }
+        // Over already, or given up before it went on.
+        runner.give_up(cancelled());
+    }
+
+    fn is_over(&self, number: u64) {
+        let runner = lock(&self.open).remove(&number);
+        drop(runner);
+    }
+
+    fn cancel(&self, number: u64) {
+        let runner = lock(&self.open).remove(&number).flatten();
+        if let Some(runner) = runner {
+            runner.give_up(cancelled());
+        }
+    }
+}
+
+/// A session's call that goes on without a thread.
+pub(super) struct GoesOn(pub(super) Arc<Runner>);
+
+impl Underway for GoesOn {
+    fn give_up(&self) {
+        self.0.give_up(cancelled());
+    }
+}
+
+fn cancelled() -> Failure {
+    Failure::new(FailureKind::Cancelled, "the call was cancelled")
 }
 
 /// The type names of the failures of the core's own skills.

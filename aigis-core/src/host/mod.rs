@@ -166,6 +166,8 @@ pub(crate) struct Inner {
     /// Runs calls that were started and not waited for, apart from the host's own work: calls that
     /// wait for one another must not keep a plugin from being launched.
     calls: Pool,
+    /// The calls that the embedder has started.
+    embedded: calls::StartedCalls,
     pub(crate) logs: Logs,
     registry: RwLock<Registry<Arc<Slot>>>,
     switchboard: Arc<Switchboard>,

@@ -8,11 +8,11 @@ use aigis_plugin_api::__private::{Expected, Failure, FailureKind};
 use aigis_plugin_api::session::frame::{Expectation, Hello};
 use aigis_plugin_api::signature::Signature;
 
-use super::calls::Expects;
+use super::calls::{Expects, GoesOn};
 use super::compatibility::Importer;
 use super::{Inner, lock};
 use crate::logging::Level;
-use crate::rpc::{Peer, Service, SessionInfo};
+use crate::rpc::{Done, Peer, Service, SessionInfo, Underway};
 
 /// The sessions that are open.
 #[derive(Debug, Default)]
@@ -94,13 +94,15 @@ impl Service for Inner {
         name: &str,
         expects: Option<&Expected>,
         arguments: &[u8],
-        _: Option<Duration>,
-    ) -> Result<Vec<u8>, Failure> {
+        timeout: Option<Duration>,
+        done: Done,
+    ) -> Option<Arc<dyn Underway>> {
         let expects = expects.map(|expected| Expects {
             id: expected.id,
             signature: &expected.signature,
         });
-        Self::call(self, name, expects, arguments)
+        let runner = self.start(name, expects, arguments, timeout, done)?;
+        Some(Arc::new(GoesOn(runner)))
     }
 
     fn ended(&self, session: &SessionInfo) {

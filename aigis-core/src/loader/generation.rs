@@ -20,7 +20,7 @@ use super::host_api::{self, HostContext};
 use super::life::{GenerationState, Life};
 use super::link::Pins;
 use super::memory::OwnMemory;
-use super::serving::{Body, Serving, read};
+use super::serving::{Begin, Body, Serving, read};
 use super::{LoadError, Probed, Services, entries, linux};
 use crate::config::PluginName;
 use crate::logging::spans::Carried;
@@ -41,7 +41,7 @@ pub(crate) struct Label {
 pub(crate) struct Generation {
     pub(super) label: Arc<Label>,
     /// A copy; its functions may be called for as long as the library is mapped.
-    pub(super) descriptor: Descriptor,
+    pub(super) descriptor: Arc<Descriptor>,
     pub(super) services: Weak<dyn Services>,
     /// What callers find in slots, one for each skill of the description; the last names the
     /// generation as a whole.
@@ -242,6 +242,7 @@ pub(crate) fn load(
     // `library` stays with the generation until it is retired; nothing hands the functions on.
     let (_, descriptor) =
         entries::copied(&memory, address).map_err(|flaw| LoadError::Unfit(flaw.to_string()))?;
+    let descriptor = Arc::new(descriptor);
     let description = probed.description;
 
     let label = Arc::new(Label {
@@ -255,7 +256,7 @@ pub(crate) fn load(
     let api: &'static HostApi = Box::leak(Box::new(host_api::of(context)));
     let bytes = library.followed().bytes();
     let generation = Arc::new(Generation {
-        servings: servings(&descriptor, &description, &label),
+        servings: servings(&descriptor, &description, &label, services),
         label,
         descriptor,
         services: Arc::downgrade(services),
@@ -273,9 +274,10 @@ pub(crate) fn load(
 }
 
 fn servings(
-    descriptor: &Descriptor,
+    descriptor: &Arc<Descriptor>,
     description: &Description,
     label: &Arc<Label>,
+    services: &Arc<dyn Services>,
 ) -> Box<[Serving]> {
     let skills = description.skills.iter().zip(0_u32..);
     let skills = skills.map(|(skill, index)| {
@@ -292,6 +294,10 @@ fn servings(
             body: Body::Library {
                 call: descriptor.call,
                 index,
+                begin: skill.asynchronous.then(|| Begin {
+                    descriptor: Arc::clone(descriptor),
+                    services: Arc::downgrade(services),
+                }),
                 label: Arc::clone(label),
             },
         }

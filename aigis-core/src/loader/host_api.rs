@@ -17,7 +17,10 @@ use aigis_plugin_api::signature::{Signature, SignatureId};
 use super::generation::Generation;
 use super::guard::seats::{self, Stay};
 use super::link::Pins;
+use super::runner::{Done, Runner};
 use super::spans::{self, Spans};
+use super::task::Frame;
+use super::tasks::{self, Tasks};
 use super::{Link, Route, Services};
 use crate::config::PluginName;
 use crate::logging::Level;
@@ -33,35 +36,75 @@ pub(super) struct HostContext {
     links: Mutex<HashMap<(String, SignatureId), Box<Link>>>,
     /// Where its calls go while the set that it was replaced in drains.
     pins: RwLock<Option<Arc<Pins>>>,
-    started: Arc<Started>,
+    pub(super) started: Arc<Started>,
+    pub(super) tasks: Tasks,
     spans: Spans,
 }
 
 /// The calls that were started and have not completed.
 #[derive(Default)]
-struct Started {
-    next: AtomicU64,
-    waiting: Mutex<HashMap<u64, Completion>>,
+pub(super) struct Started {
+    /// Counts started calls, and timers.
+    pub(super) next: AtomicU64,
+    waiting: Mutex<HashMap<u64, Waiting>>,
+}
+
+struct Waiting {
+    done: Completion,
+    /// It goes on without a thread.
+    underway: Option<Arc<Runner>>,
 }
 
 impl Started {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Completion>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
         lock(&self.waiting)
     }
 
     /// Completes a call, unless it has been completed already.
     fn complete(&self, call: u64, outcome: &Result<Vec<u8>, Failure>) {
-        let Some(done) = self.waiting().remove(&call) else {
-            return;
-        };
-        let (status, bytes) = match outcome {
-            Ok(result) => (Status::Ok, result.clone()),
-            Err(failure) => (Status::Failed, failure.encode()),
-        };
-        // SAFETY: the completion was taken out of the map, so this is its one call; the contract of
-        // `HostApi::start` lets it be made from any thread.
-        unsafe { (done.complete)(done.data, status, bytes.as_slice().into()) };
+        let waiting = self.waiting().remove(&call);
+        if let Some(waiting) = waiting {
+            complete(waiting.done, outcome);
+        }
     }
+
+    /// Remembers how to end a call, unless nobody waits for it any more.
+    fn goes_on(&self, call: u64, runner: Arc<Runner>) {
+        match self.waiting().get_mut(&call) {
+            Some(waiting) => return waiting.underway = Some(runner),
+            None => {}
+        }
+        runner.give_up(cancelled());
+    }
+
+    fn cancel(&self, call: u64) {
+        let waiting = self.waiting().remove(&call);
+        if let Some(waiting) = waiting {
+            complete(waiting.done, &Err(cancelled()));
+            if let Some(runner) = waiting.underway {
+                runner.give_up(cancelled());
+            }
+        }
+    }
+}
+
+fn cancelled() -> Failure {
+    Failure::new(FailureKind::Cancelled, "the call was cancelled")
+}
+
+/// Hands an outcome to a library. The caller keeps the library where it is.
+pub(super) fn complete(done: Completion, outcome: &Result<Vec<u8>, Failure>) {
+    let encoded;
+    let (status, bytes) = match outcome {
+        Ok(result) => (Status::Ok, result),
+        Err(failure) => {
+            encoded = failure.encode();
+            (Status::Failed, &encoded)
+        }
+    };
+    // SAFETY: the completion is consumed, and cannot be copied, so this is its one call; the contract
+    // of `HostApi::start` lets it be made from any thread.
+    unsafe { (done.complete)(done.data, status, bytes.as_slice().into()) };
 }
 
 /// A started call on its way; dropped by a host that is closing before it ran, it still completes.
@@ -82,19 +125,6 @@ impl Drop for Job {
     }
 }
 
-/// Names a generation in a frame.
-#[derive(Clone, Copy)]
-struct Frame(*const super::Serving);
-
-// SAFETY: it is an address that is put into a frame and read by nobody but who compares it.
-unsafe impl Send for Frame {}
-
-impl Frame {
-    fn get(self) -> *const super::Serving {
-        self.0
-    }
-}
-
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -109,6 +139,7 @@ impl HostContext {
             links: Mutex::default(),
             pins: RwLock::default(),
             started: Arc::default(),
+            tasks: Tasks::default(),
         }
     }
 
@@ -157,7 +188,21 @@ impl HostContext {
         &self.spans
     }
 
-    fn services(&self) -> Result<Arc<dyn Services>, Failure> {
+    pub(super) fn generation(&self) -> Option<Arc<Generation>> {
+        self.generation.get().and_then(Weak::upgrade)
+    }
+
+    /// Returns what names its generation in a frame.
+    pub(super) fn frame(&self) -> Frame {
+        let generation = self.generation();
+        Frame::of(generation.map_or(std::ptr::null(), |generation| generation.home()))
+    }
+
+    pub(super) fn weak_services(&self) -> Weak<dyn Services> {
+        Weak::clone(&self.services)
+    }
+
+    pub(super) fn services(&self) -> Result<Arc<dyn Services>, Failure> {
         self.services.upgrade().ok_or_else(|| {
             Failure::new(
                 FailureKind::CoreGone,
@@ -188,6 +233,10 @@ pub(super) fn of(context: &'static HostContext) -> HostApi {
         enter,
         attend,
         inside,
+        sleep: tasks::sleep,
+        spawn: tasks::spawn,
+        abort: tasks::abort,
+        run: tasks::run,
     }
 }
 
@@ -308,14 +357,17 @@ unsafe extern "C" fn start(context: *const c_void, request: Request<'_>, done: C
     let link: Option<&'static Link> = unsafe { link_of(request.link) };
     let started = &context.started;
     let number = started.next.fetch_add(1, Ordering::Relaxed);
-    started.waiting().insert(number, done);
+    let waiting = Waiting {
+        done,
+        underway: None,
+    };
+    started.waiting().insert(number, waiting);
     let name = request.name.as_str().to_owned();
     let arguments = request.arguments.as_slice().to_vec();
     let failed = guard(Some, || match context.services() {
         Ok(services) => {
-            let caller = context.generation.get().and_then(Weak::upgrade);
-            let frame = caller.as_ref().map_or(std::ptr::null(), |it| it.home());
-            let frame = Frame(frame);
+            let caller = context.generation();
+            let frame = context.frame();
             let job = Job {
                 started: Arc::clone(started),
                 number,
@@ -324,18 +376,25 @@ unsafe extern "C" fn start(context: *const c_void, request: Request<'_>, done: C
             let in_job = Arc::clone(&services);
             let carried = Carried::here();
             services.run(Box::new(move || {
-                let run = || {
-                    let outcome = guard(Err, || {
-                        // The job keeps the caller where it is, and its calls count as the caller's.
-                        seats::within(frame.get(), || {
-                            in_job.call(context.route(link, &name), &arguments)
+                let started = Arc::clone(&job.started);
+                // The job keeps the caller where it is until then, and completes the call when it is
+                // dropped without an outcome.
+                let done: Done =
+                    Box::new(move |outcome| job.started.complete(job.number, &outcome));
+                let runner = guard(
+                    |_| None,
+                    || {
+                        // Its calls count as the caller's, and stand in the caller's span.
+                        carried.run(|| {
+                            seats::within(frame.get(), || {
+                                in_job.start(context.route(link, &name), &arguments, done)
+                            })
                         })
-                    });
-                    job.started.complete(job.number, &outcome);
-                };
-                // An embedder's subscriber may panic, and this thread must not. What has not come to
-                // an end by then is completed by the job's drop.
-                guard(drop, || carried.run(run));
+                    },
+                );
+                if let Some(runner) = runner {
+                    started.goes_on(number, runner);
+                }
             }));
             None
         }
@@ -350,8 +409,11 @@ unsafe extern "C" fn start(context: *const c_void, request: Request<'_>, done: C
 unsafe extern "C" fn cancel(context: *const c_void, call: u64) {
     // SAFETY: the library passes the context of its table.
     let context = unsafe { context_of(context) };
-    let cancelled = Failure::new(FailureKind::Cancelled, "the call was cancelled");
-    context.started.complete(call, &Err(cancelled));
+    guard(drop, || {
+        if !context.tasks.cancel(call) {
+            context.started.cancel(call);
+        }
+    });
 }
 
 unsafe extern "C" fn link(

@@ -16,14 +16,18 @@ mod linux;
 mod memory;
 mod probe;
 mod retire;
+mod runner;
 mod serving;
 mod spans;
+mod task;
+mod tasks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aigis_plugin_api::__private::Failure;
+use tokio::task::AbortHandle;
 
 use crate::config::PluginName;
 use crate::logging::Level;
@@ -37,6 +41,7 @@ pub use life::{GenerationState, GenerationStatus};
 pub(crate) use link::{Link, Pins};
 pub(crate) use probe::{PROBE_ARGUMENT, Probed, probe, probe_main};
 pub(crate) use retire::retire;
+pub(crate) use runner::{Done, Runner};
 pub(crate) use serving::{CoreSkill, Serving};
 
 /// Where a call of a library goes.
@@ -61,6 +66,13 @@ pub(crate) fn end_here() {
 pub(crate) trait Services: Send + Sync + 'static {
     /// Calls a skill and waits.
     fn call(&self, route: Route<'_>, arguments: &[u8]) -> Result<Vec<u8>, Failure>;
+
+    /// Runs a call on this thread, or begins it; `done` hears its outcome once, here or, when a runner
+    /// is returned, later on another thread that may block.
+    fn start(&self, route: Route<'_>, arguments: &[u8], done: Done) -> Option<Arc<Runner>>;
+
+    /// Runs `then` after `time`, unless it is aborted. It must not block, nor run a plugin's code.
+    fn after(&self, time: Duration, then: Box<dyn FnOnce() + Send>) -> AbortHandle;
 
     /// Runs a job on a thread that may block.
     fn run(&self, job: Box<dyn FnOnce() + Send>);

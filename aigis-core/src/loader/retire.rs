@@ -54,6 +54,11 @@ fn wait_and_end(set: Vec<Arc<Generation>>) {
         generation.unpin();
     }
     seats::wait_until_gone(&inside(), None, || false);
+    for generation in &set {
+        generation.context.tasks.retire();
+    }
+    // The tasks may have left calls behind whose ends they do not hear.
+    seats::wait_until_gone(&inside(), None, || false);
     for generation in set {
         generation.life.enter(GenerationState::Retired, None);
         if generation.open.swap(false, Ordering::SeqCst) {
@@ -61,6 +66,7 @@ fn wait_and_end(set: Vec<Arc<Generation>>) {
             generation.report(&outcome);
         }
         generation.context.spans().end();
+        generation.context.tasks.close();
         generation.life.clean_up();
         let held = std::mem::take(
             &mut *generation

@@ -1,12 +1,15 @@
 //! What serves one skill.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
-use aigis_plugin_api::__private::Failure;
-use aigis_plugin_api::abi::{Buffer, Bytes, Status};
+use aigis_plugin_api::__private::{Failure, timed_out};
+use aigis_plugin_api::abi::{Buffer, Bytes, Descriptor, Status};
 use aigis_plugin_api::signature::SignatureId;
 
+use super::Services;
 use super::generation::Label;
+use super::task::Pending;
 use crate::logging::spans::Boundary;
 use crate::registry::Offer;
 
@@ -20,6 +23,12 @@ pub(crate) struct Serving {
     pub(super) body: Body,
 }
 
+/// What an async skill is begun with.
+pub(super) struct Begin {
+    pub(super) descriptor: Arc<Descriptor>,
+    pub(super) services: Weak<dyn Services>,
+}
+
 pub(super) enum Body {
     /// A function of a loaded library.
     Library {
@@ -27,6 +36,8 @@ pub(super) enum Body {
         call: extern "C" fn(u32, Bytes<'_>, &mut Buffer) -> Status,
         /// The skill's place in the library's description.
         index: u32,
+        /// For an async skill: what makes its futures and polls them.
+        begin: Option<Begin>,
         /// Whose it is.
         label: Arc<Label>,
     },
@@ -61,8 +72,33 @@ impl Serving {
         &self.offer
     }
 
-    /// Runs the skill with encoded arguments.
-    pub(crate) fn call(&self, arguments: &[u8]) -> Result<Vec<u8>, Failure> {
+    /// Begins an async skill with encoded arguments; `None` for any other. Only from inside.
+    pub(crate) fn begin(&self, arguments: &[u8]) -> Result<Option<Pending>, Failure> {
+        let Body::Library {
+            begin: Some(begin),
+            index,
+            ..
+        } = &self.body
+        else {
+            return Ok(None);
+        };
+        let task = begin.descriptor.begin_skill(*index, arguments)?;
+        let services = Weak::clone(&begin.services);
+        Ok(task.map(|task| Pending::of_call(task, self, services)))
+    }
+
+    /// Runs the skill with encoded arguments, on this thread. Only from inside. An async one is waited
+    /// for no longer than `timeout`, then dropped.
+    pub(crate) fn call(
+        &self,
+        arguments: &[u8],
+        timeout: Option<Duration>,
+    ) -> Result<Vec<u8>, Failure> {
+        if let Some(pending) = self.begin(arguments)? {
+            let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            let late = || timed_out(&self.offer.name, timeout.unwrap_or_default());
+            return pending.wait(deadline).unwrap_or_else(|| Err(late()));
+        }
         match &self.body {
             Body::Library { call, index, .. } => {
                 // Whatever spans the skill leaves entered, its caller is not in them.

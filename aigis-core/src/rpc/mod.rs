@@ -41,12 +41,10 @@ pub trait Service: Send + Sync + 'static {
     /// first call that names it; must not block.
     fn expect(&self, session: &SessionInfo, expectation: Expectation);
 
-    /// Runs a call and waits for its end; called on a thread that may block. `expects` is the
+    /// Runs a call on this thread, which may block, or begins it; `done` hears its outcome once, here
+    /// or, when what is underway is returned, later on another thread that may block. `expects` is the
     /// announced signature if the call named one; `timeout` is what is left of the caller's time, none
     /// without a limit.
-    ///
-    /// # Errors
-    /// Whatever ended the call; the client gets it as it is.
     fn call(
         &self,
         session: &SessionInfo,
@@ -54,11 +52,21 @@ pub trait Service: Send + Sync + 'static {
         expects: Option<&Expected>,
         arguments: &[u8],
         timeout: Option<Duration>,
-    ) -> Result<Vec<u8>, Failure>;
+        done: Done,
+    ) -> Option<Arc<dyn Underway>>;
 
     /// Hears that a session has ended: once per admitted session, as soon as the client is gone. Calls
     /// of it may still be running; must not block.
     fn ended(&self, session: &SessionInfo);
+}
+
+/// Hears the outcome of a call; the client gets it as it is.
+pub type Done = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
+
+/// A call that goes on without a thread.
+pub trait Underway: Send + Sync {
+    /// Ends it soon, unless it is over: nobody waits for it any more.
+    fn give_up(&self);
 }
 
 /// The process at the other end of a connection, as the system knows it.

@@ -12,9 +12,9 @@ use aigis_plugin_api::__private::{Expected, Failure, FailureKind, timed_out};
 use aigis_plugin_api::session::frame::{self, Header, Kind};
 use tokio::sync::Notify;
 
-use super::SessionInfo;
 use super::outbox::Outbox;
 use super::server::Shared;
+use super::{Done, SessionInfo, Underway};
 
 /// One admitted client, its calls and the way back to it.
 pub(super) struct Session {
@@ -36,11 +36,30 @@ struct State {
     in_flight: usize,
     /// Their arguments.
     argument_bytes: usize,
+    /// How many calls have begun.
+    begun: u64,
 }
 
 enum Progress {
     Queued(Job),
-    Running,
+    Running {
+        /// Which one it is: the client may use a number again.
+        begun: u64,
+        /// It goes on without a thread.
+        underway: Option<Arc<dyn Underway>>,
+    },
+}
+
+impl Progress {
+    fn give_up(self) {
+        if let Self::Running {
+            underway: Some(underway),
+            ..
+        } = self
+        {
+            underway.give_up();
+        }
+    }
 }
 
 /// A call that has not begun.
@@ -167,10 +186,7 @@ impl Session {
             }
         };
         let session = Arc::clone(self);
-        let task = Box::new(move || {
-            session.run(number);
-            drop(slot);
-        });
+        let task = Box::new(move || session.run(number, slot));
         if let Err(error) = self.shared.pool.submit(task) {
             let refused = overloaded(&format!("no thread can be started: {error}"));
             self.answer(number, error_frame(number, &refused));
@@ -178,20 +194,23 @@ impl Session {
         Ok(())
     }
 
-    /// Gives up on a call: one that has not begun never will, one that runs is not answered.
+    /// Gives up on a call: one that has not begun never will, one that waits is ended, one that runs is
+    /// not answered.
     pub(super) fn cancel(&self, number: u64) {
         let given_up = self.lock().calls.remove(&number);
-        drop(given_up);
+        if let Some(progress) = given_up {
+            progress.give_up();
+        }
     }
 
     /// Gives up on all calls; the client is gone.
     pub(super) fn cancel_all(&self) {
         let given_up = std::mem::take(&mut self.lock().calls);
-        drop(given_up);
+        given_up.into_values().for_each(Progress::give_up);
     }
 
-    fn run(&self, number: u64) {
-        let Some(job) = self.begin(number) else {
+    fn run(self: &Arc<Self>, number: u64, slot: Slot) {
+        let Some((begun, job)) = self.begin(number) else {
             return;
         };
         let deadline = job
@@ -214,33 +233,76 @@ impl Session {
             }
             _ => None,
         };
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let expected = job.expected.as_deref();
-            self.shared
-                .service
-                .call(&self.info, call.name, expected, call.arguments, left)
-        }))
-        .unwrap_or_else(|payload| Err(panicked(call.name, payload)));
+        let (session, name) = (Arc::clone(self), call.name.to_owned());
+        let done: Done = Box::new(move |outcome| {
+            session.complete(number, &name, deadline, outcome);
+            drop(slot);
+        });
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            let (service, expected) = (&self.shared.service, job.expected.as_deref());
+            service.call(&self.info, call.name, expected, call.arguments, left, done)
+        }));
+        match called {
+            Ok(None) => {}
+            Ok(Some(underway)) => self.goes_on(number, begun, underway),
+            Err(payload) => {
+                let failure = panicked(call.name, payload);
+                self.answer(number, error_frame(number, &failure));
+            }
+        }
+    }
+
+    /// Remembers how to give a call up, unless nobody waits for it any more.
+    fn goes_on(&self, number: u64, this: u64, underway: Arc<dyn Underway>) {
+        let mut state = self.lock();
+        match state.calls.get_mut(&number) {
+            Some(Progress::Running {
+                begun,
+                underway: place,
+            }) if *begun == this => *place = Some(underway),
+            _ => {
+                drop(state);
+                underway.give_up();
+            }
+        }
+    }
+
+    fn complete(
+        &self,
+        number: u64,
+        name: &str,
+        deadline: Option<Instant>,
+        outcome: Result<Vec<u8>, Failure>,
+    ) {
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             // The caller has stopped waiting at the same time.
             return self.cancel(number);
         }
         let frame = match outcome {
             Ok(result) => frame::frame(Kind::Reply, number, 0, &result)
-                .unwrap_or_else(|failure| error_frame(number, &failure.of_skill(call.name))),
-            Err(failure) => error_frame(number, &failure.of_skill(call.name)),
+                .unwrap_or_else(|failure| error_frame(number, &failure.of_skill(name))),
+            Err(failure) => error_frame(number, &failure.of_skill(name)),
         };
         self.answer(number, frame);
     }
 
     /// Takes the call out of the queue, unless it was given up.
-    fn begin(&self, number: u64) -> Option<Job> {
+    fn begin(&self, number: u64) -> Option<(u64, Job)> {
         let mut state = self.lock();
+        state.begun += 1;
+        let begun = state.begun;
         let progress = state.calls.get_mut(&number)?;
-        match std::mem::replace(progress, Progress::Running) {
-            Progress::Queued(job) => Some(job),
+        let running = Progress::Running {
+            begun,
+            underway: None,
+        };
+        match std::mem::replace(progress, running) {
+            Progress::Queued(job) => Some((begun, job)),
             // Given up, and the number was used again: the newer one runs elsewhere.
-            Progress::Running => None,
+            running @ Progress::Running { .. } => {
+                *progress = running;
+                None
+            }
         }
     }
 

@@ -75,6 +75,14 @@ fn read_hook(
             return None;
         }
     };
+    if let Some(span) = function.asyncness {
+        let message = format!(
+            "`{}` is a plain function: the host goes on when it is back, not when a future is ready",
+            function.ident
+        );
+        combine(result, Error::new(span, message));
+        return None;
+    }
     let misfit = !allowed.contains(&function.receiver) || function.given().next().is_some();
     if misfit {
         let error = if signature.inputs.is_empty() {

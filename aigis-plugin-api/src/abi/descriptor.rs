@@ -1,11 +1,12 @@
 //! What a loaded library says about itself.
 
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 
 use super::layout::{Fields, fields};
 use super::{
     Buffer, Bytes, Completion, CurrentSpan, Entered, HostApi, LogRecord, Request, Seat, Slice,
-    SpanRecord, Status, Text,
+    SpanRecord, Status, Task, Text,
 };
 
 /// The name of the one symbol that a plugin's library exports.
@@ -18,7 +19,7 @@ pub const MAGIC: [u8; 8] = *b"AIGISPLG";
 pub const ABI_MAJOR: u32 = 1;
 
 /// Grows when something is added that an old library lacks. A host loads its own minor and older ones.
-pub const ABI_MINOR: u32 = 0;
+pub const ABI_MINOR: u32 = 1;
 
 /// The start of a descriptor, the same in every ABI version there will ever be.
 #[repr(C)]
@@ -71,8 +72,44 @@ pub struct Descriptor {
     /// called afterwards if the next version does not take over. [`Status::Absent`] when the author
     /// wrote no `save`.
     pub save: extern "C" fn(out: &mut Buffer) -> Status,
-    /// Runs `cleanup` and drops the state. Called once, after the last call has left.
+    /// Runs `cleanup` and drops the state. Called once, after the last call has left, and after
+    /// every task and job has been dropped.
     pub close: extern "C" fn(error: &mut Buffer) -> Status,
+    /// Makes the future of the async skill `index`; it runs when it is polled.
+    /// [`Status::Absent`] when the skill is not async: then `call` runs it. Since 1.1.
+    pub begin: Option<
+        extern "C" fn(
+            index: u32,
+            arguments: Bytes<'_>,
+            out: &mut MaybeUninit<Task>,
+            error: &mut Buffer,
+        ) -> Status,
+    >,
+}
+
+impl Descriptor {
+    /// Makes the future of the async skill `index`; none when the skill is not async.
+    ///
+    /// # Errors
+    /// The library's own.
+    #[cfg(feature = "host")]
+    pub fn begin_skill(
+        &self,
+        index: u32,
+        arguments: &[u8],
+    ) -> Result<Option<Task>, crate::error::Failure> {
+        // A library of version 1.0 has no async skills.
+        let Some(begin) = self.begin else {
+            return Ok(None);
+        };
+        let (mut task, mut error) = (MaybeUninit::uninit(), Buffer::default());
+        match begin(index, arguments.into(), &mut task, &mut error) {
+            // SAFETY: a library that returns `Ok` has written the task, see `export::begin`.
+            Status::Ok => Ok(Some(unsafe { task.assume_init() })),
+            Status::Absent => Ok(None),
+            Status::Failed => Err(crate::error::Failure::decode(error.as_slice())),
+        }
+    }
 }
 
 /// Every type that crosses, as this build lays it out.
@@ -98,7 +135,8 @@ pub(super) static LAYOUT: &[Fields] = &[
             call,
             direct,
             save,
-            close
+            close,
+            begin
         }
     ),
     fields!(
@@ -121,7 +159,11 @@ pub(super) static LAYOUT: &[Fields] = &[
             link,
             enter,
             attend,
-            inside
+            inside,
+            sleep,
+            spawn,
+            abort,
+            run
         }
     ),
     super::list::SLICE,
@@ -169,6 +211,9 @@ pub(super) static LAYOUT: &[Fields] = &[
     super::direct::LAYOUTS[4],
     super::direct::LAYOUTS[5],
     super::direct::LAYOUTS[6],
+    super::task::TASK,
+    super::task::TASK_WAKER,
+    super::task::JOB,
 ];
 
 /// The size of a descriptor in each minor version of this major one: a line for each that adds a
@@ -176,6 +221,8 @@ pub(super) static LAYOUT: &[Fields] = &[
 #[cfg(any(feature = "host", test))]
 pub(super) const SIZES: [usize; ABI_MINOR as usize + 1] = [
     // 1.0
+    std::mem::offset_of!(Descriptor, begin),
+    // 1.1
     size_of::<Descriptor>(),
 ];
 

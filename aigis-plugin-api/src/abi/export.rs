@@ -1,10 +1,12 @@
 //! The one symbol that a plugin's library exports.
 
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 
 use super::descriptor::LAYOUT;
 use super::{
-    ABI_MAJOR, ABI_MINOR, Buffer, Bytes, Descriptor, Header, HostApi, MAGIC, Slice, Status, Text,
+    ABI_MAJOR, ABI_MINOR, Buffer, Bytes, Descriptor, Header, HostApi, MAGIC, Slice, Status, Task,
+    Text,
 };
 use crate::error::Failure;
 use crate::library;
@@ -30,6 +32,7 @@ static DESCRIPTOR: Descriptor = Descriptor {
     direct,
     save,
     close,
+    begin: Some(begin),
 };
 
 /// Returns this library's own descriptor, the one that a host finds by its symbol.
@@ -84,4 +87,20 @@ extern "C" fn save(out: &mut Buffer) -> Status {
 
 extern "C" fn close(error: &mut Buffer) -> Status {
     answer(error, library::close().map(|()| Vec::new()))
+}
+
+extern "C" fn begin(
+    index: u32,
+    arguments: Bytes<'_>,
+    out: &mut MaybeUninit<Task>,
+    error: &mut Buffer,
+) -> Status {
+    match library::contain("begin", || library::begin(index, arguments.as_slice())) {
+        Ok(Some(running)) => {
+            out.write(Task::new(running));
+            Status::Ok
+        }
+        Ok(None) => Status::Absent,
+        Err(failure) => answer(error, Err(failure)),
+    }
 }

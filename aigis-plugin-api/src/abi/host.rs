@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{Buffer, Bytes, CurrentSpan, Seat, SpanRecord, Status, Text};
+use super::{Buffer, Bytes, CurrentSpan, Job, Seat, SpanRecord, Status, Task, Text};
 use crate::error::Failure;
 
 /// One call by name, with encoded arguments.
@@ -103,7 +103,8 @@ pub struct HostApi {
     /// Starts a call and returns at once with its number; `done` receives the outcome.
     pub start:
         unsafe extern "C" fn(context: *const c_void, request: Request<'_>, done: Completion) -> u64,
-    /// Gives up on a started call: `done` receives a "cancelled" error if it has not completed.
+    /// Gives up on a started call or a sleep: `done` receives a "cancelled" error if it has not
+    /// completed.
     pub cancel: unsafe extern "C" fn(context: *const c_void, call: u64),
     /// Registers what an import expects of a skill; the skill need not exist yet. The link lives as
     /// long as the generation.
@@ -119,6 +120,18 @@ pub struct HostApi {
     pub attend: unsafe extern "C" fn(context: *const c_void, seat: *const Seat),
     /// Tells whether the calling thread is inside a call that the host has made into this generation.
     pub inside: unsafe extern "C" fn(context: *const c_void) -> bool,
+    /// Completes `done` after this many milliseconds, and returns the number that `cancel` knows it
+    /// by. Since 1.1.
+    pub sleep:
+        unsafe extern "C" fn(context: *const c_void, milliseconds: u64, done: Completion) -> u64,
+    /// Polls a task until it is over, and drops it; at the latest before `close`. Returns its number.
+    /// Once the generation retires, what is handed over is dropped at once. Since 1.1.
+    pub spawn: unsafe extern "C" fn(context: *const c_void, task: Task) -> u64,
+    /// Drops a spawned task soon, unless it is over. Since 1.1.
+    pub abort: unsafe extern "C" fn(context: *const c_void, task: u64),
+    /// Runs a job on a thread of its own and is back at once; `close` waits for it. Once the
+    /// generation retires, what is handed over is dropped at once. Since 1.1.
+    pub run: unsafe extern "C" fn(context: *const c_void, job: Job),
 }
 
 // SAFETY: every function may be called from any thread with `context`; that is what the host
@@ -158,6 +171,26 @@ impl HostCell {
 
 /// Receives the outcome of a started call.
 pub(crate) type OnOutcome = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
+
+/// Makes the place where an outcome goes.
+fn completion(done: OnOutcome) -> Completion {
+    unsafe extern "C" fn complete(data: *mut c_void, status: Status, outcome: Bytes<'_>) {
+        // SAFETY: `data` is the box made below; the host completes a call exactly once.
+        let done = unsafe { Box::from_raw(data.cast::<OnOutcome>()) };
+        let outcome = match status {
+            Status::Ok => Ok(outcome.as_slice().to_vec()),
+            Status::Failed | Status::Absent => Err(Failure::decode(outcome.as_slice())),
+        };
+        // The callback is the author's: a panic in it ends here, and not in the host.
+        let run = || crate::library::contain_callback(|| done(outcome));
+        crate::backend::without_blocking(run);
+    }
+
+    Completion {
+        data: Box::into_raw(Box::new(done)).cast::<c_void>(),
+        complete,
+    }
+}
 
 /// A call that is inside a generation; leaving is its drop.
 pub(crate) struct Inside<'h> {
@@ -217,21 +250,29 @@ impl HostApi {
 
     /// Starts a call; `done` runs on a thread of the host.
     pub(crate) fn start_skill(&self, request: Request<'_>, done: OnOutcome) -> u64 {
-        unsafe extern "C" fn complete(data: *mut c_void, status: Status, outcome: Bytes<'_>) {
-            // SAFETY: `data` is the box made below; the host completes a call exactly once.
-            let done = unsafe { Box::from_raw(data.cast::<OnOutcome>()) };
-            let outcome = match status {
-                Status::Ok => Ok(outcome.as_slice().to_vec()),
-                Status::Failed | Status::Absent => Err(Failure::decode(outcome.as_slice())),
-            };
-            // The callback is the author's: a panic in it ends here, and not in the host.
-            let run = || crate::library::contain_callback(|| done(outcome));
-            crate::backend::without_blocking(run);
-        }
+        // SAFETY: `complete` takes its `data` back from any thread (the closure is `Send`), once.
+        unsafe { (self.start)(self.context, request, completion(done)) }
+    }
 
-        let data = Box::into_raw(Box::new(done)).cast::<c_void>();
-        // SAFETY: `complete` takes `data` back from any thread (the closure is `Send`), once.
-        unsafe { (self.start)(self.context, request, Completion { data, complete }) }
+    /// Has `done` run after `milliseconds`, on a thread of the host.
+    pub(crate) fn start_sleep(&self, milliseconds: u64, done: OnOutcome) -> u64 {
+        // SAFETY: as for `start_skill`.
+        unsafe { (self.sleep)(self.context, milliseconds, completion(done)) }
+    }
+
+    pub(crate) fn spawn_task(&self, task: Task) -> u64 {
+        // SAFETY: `task` is whole and is handed over.
+        unsafe { (self.spawn)(self.context, task) }
+    }
+
+    pub(crate) fn abort_task(&self, task: u64) {
+        // SAFETY: a number that is not known (any more) is ignored by the host.
+        unsafe { (self.abort)(self.context, task) }
+    }
+
+    pub(crate) fn run_job(&self, job: Job) {
+        // SAFETY: `job` is whole and is handed over.
+        unsafe { (self.run)(self.context, job) }
     }
 
     pub(crate) fn cancel_call(&self, call: u64) {

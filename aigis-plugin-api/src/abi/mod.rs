@@ -8,7 +8,8 @@
 //! 3. A panic is caught in the library where it starts and crosses as an encoded error.
 //! 4. Whoever made a [`List`] frees it: the receiver copies and calls the maker's `free`. Only where
 //!    both sides' allocators have been found to be `malloc` is the memory the receiver's to keep.
-//! 5. Nothing that points into a library is kept once the call that brought it has returned.
+//! 5. Nothing that points into a library is kept once the call that brought it has returned; a
+//!    [`Task`], a [`Job`] or a [`Completion`] is held until it is over, and its library stays for it.
 
 mod allocator;
 mod descriptor;
@@ -24,6 +25,7 @@ pub mod reader;
 mod seat;
 mod span;
 mod sync;
+mod task;
 
 pub use descriptor::{ABI_MAJOR, ABI_MINOR, Descriptor, Header, MAGIC, SYMBOL};
 pub use direct::{
@@ -40,6 +42,7 @@ pub use link::Link;
 pub use list::{Buffer, Bytes, List, Slice, Text};
 pub use seat::{SEAT_FRAMES, Seat};
 pub use span::{CURRENT_SPAN, CurrentSpan, NO_SPAN, SpanRecord};
+pub use task::{Job, Task, TaskPoll, TaskWaker};
 
 /// What a call across the boundary came to; the number is the ABI.
 #[repr(u8)]

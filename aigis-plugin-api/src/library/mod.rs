@@ -4,6 +4,8 @@
 mod bridge;
 mod handover;
 mod panic;
+mod runtime;
+mod task;
 
 use std::ffi::c_void;
 use std::sync::OnceLock;
@@ -23,6 +25,8 @@ pub(crate) use handover::save;
 pub use handover::{Restored, Saved, SavedOf, Unrestored, Unsaved};
 pub use panic::contain;
 pub(crate) use panic::{contain_callback, contain_entry};
+pub(crate) use task::TaskFuture;
+pub(crate) use task::{Closure, Running};
 
 /// What a library says about its skills; crosses encoded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +59,9 @@ pub struct SkillDescription {
     /// Whether it may be run again when it is unknown if it ran.
     #[serde(default)]
     pub idempotent: bool,
+    /// Whether it is `async`: begun and polled, not called.
+    #[serde(default)]
+    pub asynchronous: bool,
 }
 
 /// The core that this library is loaded into; unset in a program.
@@ -124,6 +131,7 @@ pub(crate) fn describe() -> Result<Vec<u8>, Failure> {
                 signature: (skill.signature)(),
                 logger: skill.logger,
                 idempotent: skill.idempotent,
+                asynchronous: skill.begin.is_some(),
             })
             .collect(),
         cleanup: blocks().iter().any(|block| block.cleanup),
@@ -160,6 +168,9 @@ pub(crate) fn open(host: &'static HostApi, grant: &[u8], saved: &[u8]) -> Result
                     log_unreturned(&failure);
                 }
             }
+            if let Err(failure) = contain("cleanup", runtime::close) {
+                log_unreturned(&failure);
+            }
             return Err(failure);
         }
     }
@@ -171,6 +182,16 @@ pub(crate) fn call(index: u32, arguments: &[u8]) -> Result<Vec<u8>, Failure> {
     (skill.encoded)(skill.parameters, arguments)
 }
 
+/// Makes the future of an async skill; none when the skill is not async.
+pub(crate) fn begin(index: u32, arguments: &[u8]) -> Result<Option<Running>, Failure> {
+    let skill = skill(index)?;
+    let Some(begin) = skill.begin else {
+        return Ok(None);
+    };
+    let future = begin(skill.parameters, arguments.to_vec());
+    Ok(Some(Running::new(skill.name, future)))
+}
+
 pub(crate) fn direct(index: u32) -> *const c_void {
     skill(index).map_or(std::ptr::null(), |skill| {
         (skill.direct)(&(skill.signature)())
@@ -178,7 +199,8 @@ pub(crate) fn direct(index: u32) -> *const c_void {
 }
 
 pub(crate) fn close() -> Result<(), Failure> {
-    let mut outcome = Ok(());
+    // What the plugin's own tasks hold is let go of before the state that they may look at.
+    let mut outcome = contain("cleanup", runtime::close);
     for block in blocks().iter().rev() {
         // Every block is closed; the first failure is returned, and the others are logged here.
         match (close_block(block), &outcome) {
@@ -226,13 +248,25 @@ pub fn with_instance<T, R>(
     instance: &Instance<T>,
     call: impl FnOnce(&T) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
-    let state = instance.get().ok_or_else(|| {
-        Failure::new(
-            FailureKind::Refused,
-            "the plugin has no state now: its `new` has not finished, or its `cleanup` has run",
-        )
-    })?;
-    call(state)
+    call(instance.get().ok_or_else(no_state)?)
+}
+
+fn no_state() -> Failure {
+    Failure::new(
+        FailureKind::Refused,
+        "the plugin has no state now: its `new` has not finished, or its `cleanup` has run",
+    )
+}
+
+/// Lends the state of a `#[skills] impl` block to one future; the macros call it.
+///
+/// The host keeps the generation, and with it the state, until the future has been dropped. The macros
+/// take it with the future's own lifetime, about which the author's code knows nothing.
+///
+/// # Errors
+/// As [`with_instance`].
+pub fn instance_of<T>(instance: &Instance<T>) -> Result<&T, Failure> {
+    instance.get().ok_or_else(no_state)
 }
 
 /// Takes the state out and hands it to `cleanup`; the macros call it.

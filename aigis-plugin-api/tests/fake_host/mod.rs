@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub mod spans;
+mod tasks;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -18,10 +19,13 @@ use aigis_plugin_api::__private::{
 use aigis_plugin_api::Value;
 use aigis_plugin_api::abi::{
     self, Buffer, Bytes, Completion, Descriptor, Entered, HostApi, LogRecord, Request, Seat,
-    Status, Text,
+    Status, Task, Text,
 };
 use aigis_plugin_api::codec;
 use aigis_plugin_api::signature::differences;
+
+#[allow(unused_imports, reason = "each test program uses a part of it")]
+pub use tasks::{Poller, Tasks, begin};
 
 /// One event that reached the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,8 +59,16 @@ pub struct FakeHost {
     entered: Mutex<HashMap<String, usize>>,
     encoded: Mutex<HashMap<String, usize>>,
     calls: AtomicU64,
-    pending: Mutex<HashMap<u64, Arc<Mutex<Option<Completion>>>>>,
+    pending: Mutex<HashMap<u64, Pending>>,
     running: (Mutex<usize>, Condvar),
+    pub tasks: Tasks,
+}
+
+/// A started call: where its outcome goes, and who polls it if it is async.
+#[derive(Clone)]
+struct Pending {
+    place: Arc<Mutex<Option<Completion>>>,
+    poller: Arc<Poller>,
 }
 
 // SAFETY: nothing in it is written without a lock; the pointers in `api` are to itself.
@@ -118,6 +130,10 @@ impl FakeHost {
                 enter,
                 attend,
                 inside,
+                sleep: tasks::sleep,
+                spawn: tasks::spawn,
+                abort: tasks::abort,
+                run: tasks::run,
             },
             descriptor: abi::descriptor(),
             description: describe(),
@@ -130,6 +146,7 @@ impl FakeHost {
             calls: AtomicU64::new(1),
             pending: Mutex::default(),
             running: (Mutex::new(0), Condvar::new()),
+            tasks: Tasks::default(),
         }));
         host.api.context = std::ptr::from_ref(host).cast();
         host
@@ -160,8 +177,9 @@ impl FakeHost {
         }
     }
 
-    /// Closes the library.
+    /// Ends the library's tasks, and closes it.
     pub fn close(&self) -> Result<(), Failure> {
+        self.tasks.retire();
         let mut error = Buffer::default();
         match (self.descriptor.close)(&mut error) {
             Status::Ok => Ok(()),
@@ -194,12 +212,26 @@ impl FakeHost {
 
     /// Calls a skill with encoded arguments, as a core does.
     pub fn call(&self, name: &str, arguments: &[u8]) -> Result<Vec<u8>, Failure> {
+        self.call_with(&Poller::new(), name, arguments)
+    }
+
+    /// Begins an async skill.
+    pub fn begin(&self, name: &str, arguments: &[u8]) -> Task {
+        let (index, _) = self.skill(name).expect("a skill");
+        let begun = begin(self.descriptor, index, arguments).expect("begins");
+        begun.expect("the skill is async")
+    }
+
+    fn call_with(&self, poller: &Poller, name: &str, arguments: &[u8]) -> Result<Vec<u8>, Failure> {
         let Some((index, _)) = self.skill(name) else {
             return Err(
                 Failure::new(FailureKind::NotFound, format!("no plugin offers `{name}`"))
                     .with_details(vec!["kitchen.cook".to_owned()]),
             );
         };
+        if let Some(task) = begin(self.descriptor, index, arguments)? {
+            return poller.drive(task);
+        }
         let mut out = Buffer::default();
         match (self.descriptor.call)(index, arguments.into(), &mut out) {
             Status::Ok => Ok(out.into_vec()),
@@ -259,7 +291,7 @@ impl FakeHost {
         drop(changed.wait_while(guard, |running| *running > 0).unwrap());
     }
 
-    fn serve(&self, request: &Request<'_>) -> Result<Vec<u8>, Failure> {
+    fn serve(&self, poller: &Poller, request: &Request<'_>) -> Result<Vec<u8>, Failure> {
         let name = request.name.as_str();
         *self
             .encoded
@@ -282,7 +314,7 @@ impl FakeHost {
                 }
             }
         }
-        self.call(name, request.arguments.as_slice())
+        self.call_with(poller, name, request.arguments.as_slice())
     }
 }
 
@@ -319,7 +351,7 @@ unsafe extern "C" fn call(
     request: Request<'_>,
     out: &mut Buffer,
 ) -> Status {
-    match host(context).serve(&request) {
+    match host(context).serve(&Poller::new(), &request) {
         Ok(bytes) => {
             *out = bytes.into();
             Status::Ok
@@ -347,20 +379,23 @@ unsafe extern "C" fn start(context: *const c_void, request: Request<'_>, done: C
     let host = host(context);
     let number = host.calls.fetch_add(1, Ordering::SeqCst);
     let place = Arc::new(Mutex::new(Some(done)));
-    host.pending
-        .lock()
-        .unwrap()
-        .insert(number, Arc::clone(&place));
+    let poller = Poller::new();
+    let pending = Pending {
+        place: Arc::clone(&place),
+        poller: Arc::clone(&poller),
+    };
+    host.pending.lock().unwrap().insert(number, pending);
     let (name, link) = (request.name.as_str().to_owned(), request.link as usize);
     let arguments = request.arguments.as_slice().to_vec();
     *host.running.0.lock().unwrap() += 1;
     thread::spawn(move || {
-        let outcome = host.serve(&Request {
+        let request = Request {
             name: name.as_str().into(),
             link: link as *const c_void,
             arguments: arguments.as_slice().into(),
             timeout_ms: 0,
-        });
+        };
+        let outcome = host.serve(&poller, &request);
         complete(&place, &outcome);
         host.pending.lock().unwrap().remove(&number);
         *host.running.0.lock().unwrap() -= 1;
@@ -370,10 +405,14 @@ unsafe extern "C" fn start(context: *const c_void, request: Request<'_>, done: C
 }
 
 unsafe extern "C" fn cancel(context: *const c_void, number: u64) {
-    let place = host(context).pending.lock().unwrap().get(&number).cloned();
-    if let Some(place) = place {
+    if host(context).tasks.cancel(number) {
+        return;
+    }
+    let pending = host(context).pending.lock().unwrap().get(&number).cloned();
+    if let Some(Pending { place, poller }) = pending {
         let failure = Failure::new(FailureKind::Cancelled, "cancelled");
         complete(&place, &Err(failure));
+        poller.abort();
     }
 }
 

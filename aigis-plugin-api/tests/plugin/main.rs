@@ -10,6 +10,7 @@
 #[path = "../fake_host/mod.rs"]
 mod fake_host;
 
+mod asynchronous;
 mod description;
 mod direct;
 mod direct_types;

@@ -79,6 +79,26 @@ fn a_cancelled_call_is_not_answered_and_does_not_begin() {
 }
 
 #[test]
+fn calls_that_wait_take_no_thread_and_are_ended_when_they_are_given_up() {
+    let core = Core::within(one_thread());
+    let mut raw = core.raw();
+    for number in 1..=3 {
+        let key = format!("call {number}");
+        raw.send(&call(number, 0, "t.later", (&key,)));
+        core.wait_for(&Event::Started(key));
+    }
+    raw.send(&cancel(2));
+    core.wait_for(&Event::GivenUp(1, "call 2".to_owned()));
+    core.service.end("call 3");
+    assert_eq!(raw.read_text(), (3, "call 3".to_owned()));
+    drop(raw);
+    core.wait_for(&Event::GivenUp(1, "call 1".to_owned()));
+    // Too late: nobody hears of it, and nothing is left of it.
+    core.service.end("call 2");
+    core.service.end("call 1");
+}
+
+#[test]
 fn the_client_gives_up_in_time() {
     let core = Core::start();
     let session = core.connect();

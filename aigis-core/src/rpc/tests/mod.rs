@@ -6,7 +6,7 @@ mod faults;
 mod flow;
 mod socket;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -28,7 +28,7 @@ use serde::Serialize;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::{Limits, Peer, Server, Service, SessionInfo};
+use super::{Done, Limits, Peer, Server, Service, SessionInfo, Underway};
 
 /// How long a test waits for something that must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,6 +41,7 @@ enum Event {
     Started(String),
     Finished(String),
     Expected(String),
+    GivenUp(u64, String),
     Ended(u64),
 }
 
@@ -51,6 +52,8 @@ struct Answers {
     open: Mutex<HashSet<String>>,
     opened: Condvar,
     events: Mutex<Sender<Event>>,
+    /// Calls that go on without a thread.
+    later: Mutex<HashMap<String, Done>>,
 }
 
 impl Answers {
@@ -73,6 +76,77 @@ impl Answers {
                 .wait_while(open, |open| !open.contains(key) && !open.contains(""))
                 .expect("not poisoned"),
         );
+    }
+}
+
+impl Answers {
+    fn answer(
+        &self,
+        name: &str,
+        expects: Option<&Expected>,
+        arguments: &[u8],
+        timeout: Option<Duration>,
+    ) -> Result<Vec<u8>, Failure> {
+        let encode = |value: String| Ok(codec::to_vec(&value).expect("text can be encoded"));
+        match name {
+            "t.echo" => Ok(arguments.to_vec()),
+            "t.wait" => {
+                let key: String = argument(arguments)?;
+                self.tell(Event::Started(key.clone()));
+                self.wait(&key);
+                self.tell(Event::Finished(key.clone()));
+                encode(key)
+            }
+            "t.fail" => Err(failure(argument(arguments)?)),
+            "t.panic" => panic!("the service fell over"),
+            "t.big" => {
+                let len: usize = argument(arguments)?;
+                self.tell(Event::Started("big".to_owned()));
+                Ok(vec![0xc0; len])
+            }
+            "t.expects" => encode(expects.map_or_else(
+                || "nothing".to_owned(),
+                |expected| {
+                    assert_eq!(
+                        expected.encoded,
+                        codec::to_vec(&expected.signature).expect("it was encoded before")
+                    );
+                    expected.signature.to_string()
+                },
+            )),
+            "t.left" => encode(timeout.map_or_else(
+                || "no limit".to_owned(),
+                |left| {
+                    (left <= Duration::from_secs(3600) && left > Duration::from_secs(3500))
+                        .to_string()
+                },
+            )),
+            other => Err(Failure::new(
+                FailureKind::NotFound,
+                format!("no plugin offers `{other}`"),
+            )),
+        }
+    }
+
+    /// Ends a call of `t.later`.
+    fn end(&self, key: &str) {
+        let done = self.later.lock().expect("not poisoned").remove(key);
+        let done = done.expect("it is underway");
+        done(Ok(codec::to_vec(key).expect("text can be encoded")));
+    }
+}
+
+/// A call of `t.later`.
+struct Later {
+    key: String,
+    session: u64,
+    events: Sender<Event>,
+}
+
+impl Underway for Later {
+    fn give_up(&self) {
+        let event = Event::GivenUp(self.session, self.key.clone());
+        let _ = self.events.send(event);
     }
 }
 
@@ -130,51 +204,28 @@ impl Service for Answers {
 
     fn call(
         &self,
-        _session: &SessionInfo,
+        session: &SessionInfo,
         name: &str,
         expects: Option<&Expected>,
         arguments: &[u8],
         timeout: Option<Duration>,
-    ) -> Result<Vec<u8>, Failure> {
-        let encode = |value: String| Ok(codec::to_vec(&value).expect("text can be encoded"));
-        match name {
-            "t.echo" => Ok(arguments.to_vec()),
-            "t.wait" => {
-                let key: String = argument(arguments)?;
-                self.tell(Event::Started(key.clone()));
-                self.wait(&key);
-                self.tell(Event::Finished(key.clone()));
-                encode(key)
-            }
-            "t.fail" => Err(failure(argument(arguments)?)),
-            "t.panic" => panic!("the service fell over"),
-            "t.big" => {
-                let len: usize = argument(arguments)?;
-                self.tell(Event::Started("big".to_owned()));
-                Ok(vec![0xc0; len])
-            }
-            "t.expects" => encode(expects.map_or_else(
-                || "nothing".to_owned(),
-                |expected| {
-                    assert_eq!(
-                        expected.encoded,
-                        codec::to_vec(&expected.signature).expect("it was encoded before")
-                    );
-                    expected.signature.to_string()
-                },
-            )),
-            "t.left" => encode(timeout.map_or_else(
-                || "no limit".to_owned(),
-                |left| {
-                    (left <= Duration::from_secs(3600) && left > Duration::from_secs(3500))
-                        .to_string()
-                },
-            )),
-            other => Err(Failure::new(
-                FailureKind::NotFound,
-                format!("no plugin offers `{other}`"),
-            )),
+        done: Done,
+    ) -> Option<Arc<dyn Underway>> {
+        if name == "t.later" {
+            let key: String = argument(arguments).expect("a key");
+            let later = Later {
+                key: key.clone(),
+                session: session.id,
+                events: self.events.lock().expect("not poisoned").clone(),
+            };
+            let mut waiting = self.later.lock().expect("not poisoned");
+            waiting.insert(key.clone(), done);
+            drop(waiting);
+            self.tell(Event::Started(key));
+            return Some(Arc::new(later));
         }
+        done(self.answer(name, expects, arguments, timeout));
+        None
     }
 
     fn ended(&self, session: &SessionInfo) {
@@ -212,6 +263,7 @@ impl Core {
             open: Mutex::default(),
             opened: Condvar::new(),
             events: Mutex::new(sender),
+            later: Mutex::default(),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

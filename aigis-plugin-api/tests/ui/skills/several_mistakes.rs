@@ -2,7 +2,7 @@ use aigis_plugin_api::skills;
 
 #[skills]
 pub mod kitchen {
-    pub async fn cook(_dish: &mut String) {}
+    pub unsafe fn cook(_dish: &mut String) {}
 
     pub fn serve(table: Vec<&str>) -> &str {
         table[0]

@@ -2,7 +2,7 @@ use aigis_plugin_api::import;
 
 import! {
     mod kitchen {
-        async fn cook();
+        async const HEAT: u8;
     }
 }
 

@@ -1,0 +1,237 @@
+//! Polls futures on the host's call threads, without a thread for each.
+//!
+//! A future is polled by one thread at a time. Wakes are counted as one until it has been polled again:
+//!
+//! ```text
+//!          wake              a thread is free
+//! idle ----------> scheduled ----------------> running --- ready ---> over
+//!  ^                   ^                       |     |
+//!  |                   +------ pending --- notified <- wake
+//!  +------------------------------ pending ----+
+//! ```
+
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
+use std::time::Duration;
+
+use aigis_plugin_api::__private::{Failure, FailureKind};
+use aigis_plugin_api::abi::TaskWaker;
+use tokio::task::AbortHandle;
+
+use super::Services;
+use super::task::{Pending, release, retain};
+
+const IDLE: u8 = 0;
+const SCHEDULED: u8 = 1;
+const RUNNING: u8 = 2;
+const NOTIFIED: u8 = 3;
+const OVER: u8 = 4;
+
+/// Hears of an outcome, on a thread that may block.
+pub(crate) type Done = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
+
+/// A future on its way, for whoever may want to give it up.
+pub(crate) struct Runner {
+    waker: TaskWaker,
+    state: AtomicU8,
+    /// Locked by whoever brought `state` to `RUNNING`, so nobody waits for it.
+    pending: Mutex<Option<Pending>>,
+    ending: Mutex<Ending>,
+    services: Weak<dyn Services>,
+}
+
+struct Ending {
+    done: Option<Done>,
+    /// Why it is to be dropped instead of polled.
+    given_up: Option<Failure>,
+    /// Gives it up when its time is over.
+    deadline: Option<AbortHandle>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Runner {
+    /// Makes a runner, which waits for [`schedule`](Self::schedule) or [`run`](Self::run). `done` is
+    /// called once.
+    pub(crate) fn new(pending: Pending, done: Done) -> Arc<Self> {
+        let services = Weak::clone(pending.services());
+        Arc::new_cyclic(|own: &Weak<Self>| Self {
+            waker: TaskWaker {
+                data: own.as_ptr().cast(),
+                retain: retain::<Self>,
+                release: release::<Self>,
+                wake,
+            },
+            state: AtomicU8::new(SCHEDULED),
+            pending: Mutex::new(Some(pending)),
+            ending: Mutex::new(Ending {
+                done: Some(done),
+                given_up: None,
+                deadline: None,
+            }),
+            services,
+        })
+    }
+
+    /// Has a call thread poll it.
+    pub(crate) fn schedule(self: &Arc<Self>) {
+        /// One turn of a runner; that of a host which is closing is dropped instead.
+        struct Turn(Option<Arc<Runner>>);
+
+        impl Drop for Turn {
+            fn drop(&mut self) {
+                if let Some(runner) = self.0.take() {
+                    runner.end_now(Failure::new(
+                        FailureKind::Overloaded,
+                        "the call was not run to its end: the core is shutting down, or has no \
+                         thread for it",
+                    ));
+                }
+            }
+        }
+
+        let mut turn = Turn(Some(Arc::clone(self)));
+        if let Some(services) = self.services.upgrade() {
+            services.run(Box::new(move || {
+                if let Some(runner) = turn.0.take() {
+                    runner.run();
+                }
+            }));
+        }
+    }
+
+    /// Polls it on this thread.
+    pub(crate) fn run(self: &Arc<Self>) {
+        if !self.change(SCHEDULED, RUNNING) {
+            // Ended in the meantime.
+            return;
+        }
+        // Apart: in an `if let` the lock would be held while it is taken again.
+        let given_up = lock(&self.ending).given_up.take();
+        if let Some(failure) = given_up {
+            return self.finish(Err(failure));
+        }
+        let polled = match &mut *lock(&self.pending) {
+            Some(pending) => pending.poll(&self.waker),
+            None => return,
+        };
+        match polled {
+            Poll::Ready(outcome) => self.finish(outcome),
+            Poll::Pending if self.change(RUNNING, IDLE) => {}
+            // Woken meanwhile: others have their turn first.
+            Poll::Pending => {
+                self.state.store(SCHEDULED, Ordering::SeqCst);
+                self.schedule();
+            }
+        }
+    }
+
+    /// Has it polled soon.
+    fn wake(self: &Arc<Self>) {
+        loop {
+            match self.state.load(Ordering::SeqCst) {
+                IDLE if self.change(IDLE, SCHEDULED) => return self.schedule(),
+                RUNNING if self.change(RUNNING, NOTIFIED) => return,
+                IDLE | RUNNING => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Has it dropped soon, unless it is over; `done` hears `failure`.
+    pub(crate) fn give_up(self: &Arc<Self>, failure: Failure) {
+        lock(&self.ending).given_up.get_or_insert(failure);
+        self.wake();
+    }
+
+    /// Gives it up after `time`.
+    pub(crate) fn give_up_after(self: &Arc<Self>, time: Duration, failure: Failure) {
+        let Some(services) = self.services.upgrade() else {
+            return;
+        };
+        let runner = Arc::downgrade(self);
+        let deadline = services.after(
+            time,
+            Box::new(move || {
+                if let Some(runner) = runner.upgrade() {
+                    runner.give_up(failure);
+                }
+            }),
+        );
+        let mut ending = lock(&self.ending);
+        if ending.done.is_some() {
+            ending.deadline = Some(deadline);
+        } else {
+            deadline.abort();
+        }
+    }
+
+    /// Drops it on this thread; where another one polls it, as soon as that is done.
+    pub(super) fn end_now(self: &Arc<Self>, failure: Failure) {
+        lock(&self.ending).given_up.get_or_insert(failure.clone());
+        loop {
+            match self.state.load(Ordering::SeqCst) {
+                state @ (IDLE | SCHEDULED) if self.change(state, RUNNING) => {
+                    return self.finish(Err(failure));
+                }
+                RUNNING if self.change(RUNNING, NOTIFIED) => return,
+                IDLE | SCHEDULED | RUNNING => {}
+                _ => return,
+            }
+        }
+    }
+
+    fn change(&self, from: u8, to: u8) -> bool {
+        self.state
+            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    }
+
+    fn finish(&self, outcome: Result<Vec<u8>, Failure>) {
+        self.state.store(OVER, Ordering::SeqCst);
+        let pending = lock(&self.pending).take();
+        let outcome = match (outcome, pending.map(Pending::end)) {
+            // A panic in the drop says more than that it was given up.
+            (Err(_), Some(Err(failure))) => Err(failure),
+            (outcome, _) => outcome,
+        };
+        let (done, deadline) = {
+            let mut ending = lock(&self.ending);
+            (ending.done.take(), ending.deadline.take())
+        };
+        if let Some(deadline) = deadline {
+            deadline.abort();
+        }
+        if let Some(done) = done {
+            done(outcome);
+        }
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        // Over, as a rule. Else nobody has a waker of it any more: it would wait for ever.
+        if *self.state.get_mut() != OVER {
+            self.finish(Err(Failure::new(
+                FailureKind::Internal,
+                "the future waits for something that has dropped its waker, so it will never go on",
+            )));
+        }
+    }
+}
+
+/// # Safety
+/// `data` is the address of a [`Runner`] in an `Arc`, of which the caller has a reference.
+unsafe extern "C" fn wake(data: *const c_void) {
+    let runner = data.cast::<Runner>();
+    // SAFETY: the caller's promise; the new reference is this function's own.
+    let runner = unsafe {
+        Arc::increment_strong_count(runner);
+        Arc::from_raw(runner)
+    };
+    runner.wake();
+}
