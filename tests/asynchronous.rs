@@ -160,8 +160,9 @@ fn waits_without_threads(home: &TestHome, host: &Host) {
     home.wait_for_log("waiter", "is lost");
     let (passed, threads): (usize, usize) = host.call("waiter.crowd", (CALLS,)).expect("all pass");
     assert_eq!(passed, CALLS);
+    // The other tests' threads are among them.
     assert!(
-        threads < 200,
+        threads < CALLS / 6,
         "{threads} threads for {CALLS} calls that wait"
     );
 }

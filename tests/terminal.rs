@@ -126,8 +126,11 @@ fn lists_have_their_form(home: &TestHome) {
         serde_json::from_str(&ran.stdout).expect("is JSON")
     };
     let source = home.source("desk");
+    let mut status = list("status");
+    let bytes = status[0]["generations"][0]["bytes"].take();
+    assert!(bytes.as_u64().is_some_and(|bytes| bytes > 0), "{bytes}");
     assert_eq!(
-        list("status"),
+        status,
         json!([{
             "name": "desk",
             "kind": "core",
@@ -137,6 +140,9 @@ fn lists_have_their_form(home: &TestHome) {
             "generation": 1,
             "source": source,
             "error": null,
+            "generations": [
+                { "number": 1, "state": "serving", "bytes": null, "reason": null },
+            ],
         }])
     );
     let skills = list("skills");

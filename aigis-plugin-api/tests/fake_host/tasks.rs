@@ -117,7 +117,7 @@ pub fn begin(
     arguments: &[u8],
 ) -> Result<Option<Task>, Failure> {
     let (mut task, mut error) = (MaybeUninit::uninit(), Buffer::default());
-    match (descriptor.begin)(index, arguments.into(), &mut task, &mut error) {
+    match descriptor.begin.expect("is of 1.1")(index, arguments.into(), &mut task, &mut error) {
         // SAFETY: after `Ok` the task is written.
         Status::Ok => Ok(Some(unsafe { task.assume_init() })),
         Status::Absent => Ok(None),
