@@ -10,7 +10,6 @@ mod fake_host;
 mod memory;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::Ordering;
 
 /// Puts a mark before every block and looks for it when the block comes back: a block that was never
 /// handed out here, or that went to `free` past it, stops the test.
@@ -38,7 +37,7 @@ unsafe impl GlobalAlloc for Marking {
             if start.is_null() {
                 return start;
             }
-            memory::LIVE.fetch_add(1, Ordering::SeqCst);
+            memory::count(1);
             start.cast::<u64>().write(MARK);
             start.add(before)
         }
@@ -53,7 +52,7 @@ unsafe impl GlobalAlloc for Marking {
                 std::process::abort();
             }
             start.cast::<u64>().write(0);
-            memory::LIVE.fetch_sub(1, Ordering::SeqCst);
+            memory::count(-1);
             System.dealloc(start, wide);
         }
     }

@@ -139,7 +139,7 @@ impl<T> From<Vec<T>> for List<T> {
             start: items.as_mut_ptr(),
             len: items.len(),
             capacity: items.capacity(),
-            free: if is_malloc() {
+            free: if is_malloc::<T>(items.capacity()) {
                 None
             } else {
                 Some(free_list::<T>)
@@ -172,7 +172,7 @@ impl<T> List<T> {
     /// copy.
     #[inline]
     pub fn into_vec(self) -> Vec<T> {
-        if self.free.is_none() && is_malloc() {
+        if self.free.is_none() && is_malloc::<T>(self.capacity) {
             let this = ManuallyDrop::new(self);
             // SAFETY: the parts are those of a `Vec<T>` whose memory is `malloc`'s, made with the
             // layout that this side computes too. This library's global allocator hands on to
@@ -206,7 +206,7 @@ impl<T> Drop for List<T> {
             // function of the library that made it, and a value is dropped once.
             return unsafe { free(self.start, self.len, self.capacity) };
         }
-        if is_malloc() {
+        if is_malloc::<T>(self.capacity) {
             // SAFETY: as in `into_vec`; a value is dropped once.
             return drop(unsafe { Vec::from_raw_parts(self.start, self.len, self.capacity) });
         }
