@@ -22,6 +22,7 @@ aigis_plugin_api::import! {
     mod frozen {
         fn add(a: i64, b: i64) -> i64;
         fn greet(name: &str) -> String;
+        fn lengths(words: &[String], least: Option<u64>) -> Vec<(String, u64)>;
     }
 }
 
@@ -33,6 +34,10 @@ pub mod reader {
 
     pub fn greeting(name: &str) -> Result<String, String> {
         super::frozen::greet(name).map_err(|error| error.to_string())
+    }
+
+    pub fn lengths(words: &[String], least: Option<u64>) -> Result<Vec<(String, u64)>, String> {
+        super::frozen::lengths(words, least).map_err(|error| error.to_string())
     }
 }
 "#;
@@ -79,6 +84,12 @@ fn a_plugin_of_abi_1_0_is_loaded_and_called() {
     };
     assert_eq!(failure.kind, FailureKind::Refused);
     assert!(failure.message.contains("its encoded form"), "{failure}");
+    let words = ["a", "word", "of four"].map(str::to_owned).to_vec();
+    let measured = vec![("word".to_owned(), 4_u64), ("of four".to_owned(), 7)];
+    assert_eq!(
+        session.call("frozen.lengths", (&words, Some(2_u64))),
+        Ok(measured.clone())
+    );
 
     // From a plugin of today: what can be direct is.
     assert_eq!(host.call("reader.sum", (-2, 44)), Ok(42_i64));
@@ -86,6 +97,21 @@ fn a_plugin_of_abi_1_0_is_loaded_and_called() {
     let error = host
         .call::<i64>("reader.sum", (i64::MAX, 1))
         .expect_err("does not fit");
+    assert!(
+        error.to_string().contains("says the direct entry"),
+        "{error}"
+    );
+    assert_eq!(
+        host.call("reader.lengths", (&words, Some(2_u64))),
+        Ok(measured)
+    );
+    let all: Vec<(String, u64)> = host
+        .call("reader.lengths", (&words, None::<u64>))
+        .expect("without a limit");
+    assert_eq!(all.len(), words.len());
+    let error = host
+        .call::<Vec<(String, u64)>>("reader.lengths", (vec![String::new()], None::<u64>))
+        .expect_err("is empty");
     assert!(
         error.to_string().contains("says the direct entry"),
         "{error}"

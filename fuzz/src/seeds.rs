@@ -80,6 +80,7 @@ fn description() -> Description {
         },
         logger: true,
         idempotent: false,
+        asynchronous: true,
     };
     Description {
         skills: vec![
@@ -88,5 +89,6 @@ fn description() -> Description {
         ],
         cleanup: true,
         save: true,
+        restore: true,
     }
 }

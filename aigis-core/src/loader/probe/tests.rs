@@ -157,7 +157,8 @@ fn a_probe_tells_all_that_a_library_offers() {
         skills,
         [
             "frozen.add fn(a: i64, b: i64) -> i64",
-            "frozen.greet fn(name: &str) -> String"
+            "frozen.greet fn(name: &str) -> String",
+            "frozen.lengths fn(words: Vec<String>, least: Option<u64>) -> Vec<(String, u64)>"
         ]
     );
     assert_eq!(probed.description.skills[0].doc, "Adds two numbers.");

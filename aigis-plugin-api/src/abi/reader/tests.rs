@@ -235,6 +235,31 @@ fn an_older_descriptor_passes_and_nothing_is_read_beyond_its_end() {
 }
 
 #[test]
+fn of_a_library_of_1_0_nothing_is_read_beyond_its_end_and_it_has_no_begin() {
+    let end = SIZES[0];
+    let mut image = image::own();
+    image[12..16].copy_from_slice(&0_u32.to_ne_bytes());
+    put(&mut image, 16, end);
+    let watched = Watched {
+        image: Image(&image),
+        forbidden: BASE + end..BASE + size_of::<Descriptor>() + GAP,
+        touched: Cell::new(false),
+    };
+    let checked = check(&watched, BASE).expect("is older, not wrong");
+    assert!(!watched.touched.get());
+
+    // Memory that ends where the descriptor does.
+    let mut short = vec![MaybeUninit::<u8>::uninit(); end];
+    let own = std::ptr::from_ref(descriptor()).cast();
+    // SAFETY: our own descriptor is longer than that of 1.0, and `short` is as long as that.
+    unsafe { std::ptr::copy_nonoverlapping(own, short.as_mut_ptr(), end) };
+    // SAFETY: as many bytes as `checked` says are there, with the functions of this very program.
+    let copy = unsafe { copy(short.as_ptr().cast(), &checked) };
+    assert!(copy.begin.is_none());
+    assert_eq!(copy.call as usize, descriptor().call as usize);
+}
+
+#[test]
 fn a_descriptor_of_the_same_version_lacks_nothing() {
     let mut own = image::own();
     own[12..16].copy_from_slice(&(ABI_MINOR + 1).to_ne_bytes());

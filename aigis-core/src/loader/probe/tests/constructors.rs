@@ -172,7 +172,7 @@ fn a_report_that_the_library_writes_itself_proves_nothing() {
     // One that goes on is judged by what it is.
     let library = place.constructing(&forge(""));
     let probed = probed(&library, LONG).expect("the probe's own report counts");
-    assert_eq!(probed.description.skills.len(), 2);
+    assert_eq!(probed.description.skills.len(), 3);
 }
 
 #[test]
