@@ -94,12 +94,9 @@ impl Services for Inner {
                 Self::run(self, visit, link.slot.name(), Some(expects), arguments)
             }
             Route::Name(name) => Self::call(self, name, None, arguments),
-            Route::Pinned(serving) => {
-                let visit = Visit::at(serving);
-                let name = visit
-                    .as_ref()
-                    .map(|visit| visit.serving().offer().name.clone());
-                Self::run(self, visit, &name.unwrap_or_default(), None, arguments)
+            Route::Pinned(visit) => {
+                let name = visit.serving().offer().name.clone();
+                Self::run(self, Some(visit), &name, None, arguments)
             }
         }
     }
