@@ -168,12 +168,9 @@ impl Inner {
                 (visit, link.slot.name().into(), Some(expects))
             }
             Route::Name(name) => (self.visit(name), name.into(), None),
-            Route::Pinned(serving) => {
-                let visit = Visit::at(serving);
-                let name = visit
-                    .as_ref()
-                    .map(|visit| visit.serving().offer().name.clone());
-                (visit, name.unwrap_or_default().into(), None)
+            Route::Pinned(visit) => {
+                let name = visit.serving().offer().name.clone();
+                (Some(visit), name.into(), None)
             }
         }
     }

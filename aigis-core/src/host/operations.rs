@@ -9,6 +9,7 @@ use super::step::StepError;
 use super::swap::Incoming;
 use super::{HostError, Inner, Phase, PluginStatus, State, full_message, lock};
 use crate::loader;
+use crate::loader::guard::seats;
 use crate::logging::Level;
 use crate::registry;
 
@@ -78,7 +79,9 @@ impl Inner {
         let set = self.in_order(names)?;
         self.refuse_now()?;
         let all = names.join(", ");
-        if set.iter().any(|plugin| plugin.hands_over_around_here()) {
+        if set.iter().any(|plugin| plugin.hands_over())
+            && set.iter().any(|one| one.is_around_here())
+        {
             // It would wait for the very call that asks for it.
             let inner = Arc::clone(self);
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -244,6 +247,8 @@ impl Inner {
         }
         self.logs.core(Level::Shutdown, "shutting down");
         self.cancel.store(true, Ordering::Relaxed);
+        // A hand-over that waits for calls gives up.
+        seats::wake_waiters();
         self.board.close();
         // Processes first, in reverse order; then what they may have been using.
         for plugin in self.plugins().iter().rev() {

@@ -133,10 +133,16 @@ impl Plugin {
         lock(&self.live).library = library.map(Arc::clone);
     }
 
-    /// Tells whether this thread is inside of a version that would hand its state over.
-    pub(crate) fn hands_over_around_here(&self) -> bool {
+    /// Tells whether what serves would hand its state over to a next version.
+    pub(crate) fn hands_over(&self) -> bool {
         let serving = self.serving();
-        serving.is_some_and(|library| library.description().save && library.within().is_here())
+        serving.is_some_and(|library| library.description().save)
+    }
+
+    /// Tells whether this thread is inside of what serves.
+    pub(crate) fn is_around_here(&self) -> bool {
+        let serving = self.serving();
+        serving.is_some_and(|library| library.within().is_here())
     }
 
     fn lives(&self) -> Vec<Arc<Life>> {

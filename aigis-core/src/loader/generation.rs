@@ -147,6 +147,9 @@ impl Generation {
         let (sender, outcome) = mpsc::channel();
         let generation = Arc::clone(self);
         let carried = Carried::here();
+        // From before the thread begins: should nobody wait any more, even then the library stays for
+        // as long as this runs.
+        let stay = self.stay();
         let spawned = thread::Builder::new()
             // Unlike any other: by it the threads are known that the constructors start.
             .name(format!(
@@ -155,7 +158,7 @@ impl Generation {
             ))
             .spawn(move || {
                 CONSTRUCTING.set(true);
-                // Should nobody wait any more, the library still stays for as long as this runs.
+                let _stay = stay;
                 let opened = carried.run(|| {
                     seats::within(generation.home(), || {
                         generation.construct(&grant, saved.as_deref().unwrap_or_default())

@@ -15,7 +15,7 @@ use aigis_plugin_api::codec;
 use aigis_plugin_api::signature::{Signature, SignatureId};
 
 use super::generation::Generation;
-use super::guard::seats::{self, Stay};
+use super::guard::seats::{self, Stay, Visit};
 use super::link::Pins;
 use super::runner::{Done, Runner};
 use super::spans::{self, Spans};
@@ -111,8 +111,19 @@ pub(super) fn complete(done: Completion, outcome: &Result<Vec<u8>, Failure>) {
 struct Job {
     started: Arc<Started>,
     number: u64,
+    /// Names the caller's generation, if it is known.
+    caller: Frame,
     /// The callback is code of the caller's generation, which therefore stays.
-    _caller: Option<Stay>,
+    _stay: Option<Stay>,
+}
+
+impl Job {
+    /// Completes the call; what the callback calls in turn counts as called from the caller.
+    fn complete(&self, outcome: &Result<Vec<u8>, Failure>) {
+        seats::within(self.caller.get(), || {
+            self.started.complete(self.number, outcome);
+        });
+    }
 }
 
 impl Drop for Job {
@@ -121,7 +132,7 @@ impl Drop for Job {
             FailureKind::Overloaded,
             "the call was not run: the core is shutting down, or has no thread for it",
         );
-        self.started.complete(self.number, &Err(gone));
+        self.complete(&Err(gone));
     }
 }
 
@@ -177,11 +188,16 @@ impl HostContext {
 
     /// Finds the way of a call: its import's, or by its name.
     fn route<'a>(&self, link: Option<&'a Link>, name: &'a str) -> Route<'a> {
-        match (link, self.pinned(name)) {
-            (Some(link), _) => Route::Link(link),
-            (None, Some(serving)) => Route::Pinned(serving),
-            (None, None) => Route::Name(name),
+        if let Some(link) = link {
+            return Route::Link(link);
         }
+        if self.pinned(name).is_none() {
+            return Route::Name(name);
+        }
+        // It may be unpinned at any time, and what it was pinned to go: announced, then looked up
+        // again.
+        let look = || self.pinned(name).unwrap_or(std::ptr::null());
+        Visit::looked_up(look).map_or(Route::Name(name), Route::Pinned)
     }
 
     pub(super) fn spans(&self) -> &Spans {
@@ -371,7 +387,8 @@ unsafe extern "C" fn start(context: *const c_void, request: Request<'_>, done: C
             let job = Job {
                 started: Arc::clone(started),
                 number,
-                _caller: caller.as_deref().map(Generation::stay),
+                caller: frame,
+                _stay: caller.as_deref().map(Generation::stay),
             };
             let in_job = Arc::clone(&services);
             let carried = Carried::here();
@@ -379,8 +396,7 @@ unsafe extern "C" fn start(context: *const c_void, request: Request<'_>, done: C
                 let started = Arc::clone(&job.started);
                 // The job keeps the caller where it is until then, and completes the call when it is
                 // dropped without an outcome.
-                let done: Done =
-                    Box::new(move |outcome| job.started.complete(job.number, &outcome));
+                let done: Done = Box::new(move |outcome| job.complete(&outcome));
                 let runner = guard(
                     |_| None,
                     || {

@@ -33,7 +33,7 @@ use crate::config::PluginName;
 use crate::logging::Level;
 use crate::logging::spans::Around;
 use crate::logging::twin::Record;
-use guard::Slot;
+use guard::{Slot, Visit};
 
 pub(crate) use generation::{Generation, is_constructing, load};
 pub(crate) use life::Life;
@@ -45,14 +45,13 @@ pub(crate) use runner::{Done, Runner};
 pub(crate) use serving::{CoreSkill, Serving};
 
 /// Where a call of a library goes.
-#[derive(Clone, Copy)]
 pub(crate) enum Route<'a> {
     /// To what the slot of an import leads to.
     Link(&'a Link),
     /// To what is offered under a name, without types.
     Name(&'a str),
-    /// To this, which the caller keeps where it is.
-    Pinned(*const Serving),
+    /// Into this.
+    Pinned(Visit),
 }
 
 /// Ends what this thread has of libraries that are retired and that it is not inside of.

@@ -43,7 +43,7 @@ pub(crate) fn retire(set: Vec<Arc<Generation>>) {
     }
 }
 
-fn wait_and_end(set: Vec<Arc<Generation>>) {
+fn wait_and_end(mut set: Vec<Arc<Generation>>) {
     let inside = || {
         set.iter()
             .fold(Within::default(), |all, one| all.and(one.within()))
@@ -59,7 +59,7 @@ fn wait_and_end(set: Vec<Arc<Generation>>) {
     }
     // The tasks may have left calls behind whose ends they do not hear.
     seats::wait_until_gone(&inside(), None, || false);
-    for generation in set {
+    for generation in &set {
         generation.life.enter(GenerationState::Retired, None);
         if generation.open.swap(false, Ordering::SeqCst) {
             let outcome = generation.close();
@@ -75,7 +75,22 @@ fn wait_and_end(set: Vec<Arc<Generation>>) {
                 .unwrap_or_else(PoisonError::into_inner),
         );
         drop(held);
-        generation.unmap();
+    }
+    // Each on a thread of its own: what holds one of them for ever must not hold the others.
+    let last = set.pop();
+    for generation in set {
+        let name = format!("unmap-{}-{}", generation.plugin(), generation.number());
+        let leftover = Arc::clone(&generation);
+        let spawned = thread::Builder::new().name(name);
+        if let Err(error) = spawned.spawn(move || generation.unmap()) {
+            keep_for_good(
+                leftover,
+                format!("no thread can be started for it: {error}"),
+            );
+        }
+    }
+    if let Some(last) = last {
+        last.unmap();
     }
 }
 

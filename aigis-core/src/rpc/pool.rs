@@ -114,6 +114,7 @@ impl Shared {
     fn work(self: Arc<Self>) {
         let mut state = self.lock();
         state.starting = false;
+        let mut rounds = state.rounds;
         loop {
             if let Some(task) = state.queue.pop_front() {
                 // A refusal is not the end: this thread comes back to what waits.
@@ -123,26 +124,61 @@ impl Shared {
                 state = self.lock();
             } else if state.closed {
                 break;
+            } else if state.rounds != rounds {
+                // Also when it was busy at the time: it may have left its last call before.
+                rounds = state.rounds;
+                drop(state);
+                (self.between)();
+                state = self.lock();
             } else {
                 state.idle += 1;
-                let rounds = state.rounds;
                 let (again, waited) = self
                     .work
                     .wait_timeout(state, IDLE)
                     .unwrap_or_else(|e| e.into_inner());
                 state = again;
                 state.idle -= 1;
-                if state.rounds != rounds {
-                    drop(state);
-                    (self.between)();
-                    state = self.lock();
-                    continue;
-                }
-                if waited.timed_out() && state.queue.is_empty() {
+                if waited.timed_out() && state.queue.is_empty() && state.rounds == rounds {
                     break;
                 }
             }
         }
         state.threads -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    static BETWEEN: Mutex<Option<mpsc::Sender<()>>> = Mutex::new(None);
+
+    fn tell() {
+        if let Some(told) = &*BETWEEN.lock().unwrap() {
+            told.send(()).unwrap();
+        }
+    }
+
+    /// It may have left its last call already, and would go idle with what it has.
+    #[test]
+    fn a_thread_that_was_busy_does_what_it_was_woken_for() {
+        let (told, between) = mpsc::channel();
+        *BETWEEN.lock().unwrap() = Some(told);
+        let pool = Pool::new(1, tell);
+        let (begins, begun) = mpsc::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let task = move || {
+            begins.send(()).unwrap();
+            ends.recv_timeout(DEADLINE).unwrap();
+        };
+        pool.submit(Box::new(task)).unwrap();
+        begun.recv_timeout(DEADLINE).unwrap();
+        pool.wake_idle();
+        end.send(()).unwrap();
+        between.recv_timeout(IDLE / 2).unwrap();
     }
 }

@@ -212,18 +212,17 @@ impl Drop for Inside<'_> {
         // one call) and stays where it is until the thread has left.
         let wanted = unsafe { (*self.entered.seat).leave() };
         if wanted {
-            self.attend();
+            attend(self.host, self.entered.seat);
         }
     }
 }
 
-impl Inside<'_> {
-    #[cold]
-    #[inline(never)]
-    fn attend(&self) {
-        // SAFETY: the seat came from this host's `enter`, on this thread.
-        unsafe { (self.host.attend)(self.host.context, self.entered.seat) }
-    }
+/// Does what the host wants of this thread. By value, so that the call itself stays in registers.
+#[cold]
+#[inline(never)]
+fn attend(host: &HostApi, seat: *const Seat) {
+    // SAFETY: the seat came from this host's `enter`, on this thread.
+    unsafe { (host.attend)(host.context, seat) }
 }
 
 impl HostApi {

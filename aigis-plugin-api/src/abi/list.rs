@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::{self, ManuallyDrop};
+use std::mem::ManuallyDrop;
 
 use super::allocator::is_malloc;
 use super::layout::{Fields, fields};
@@ -172,31 +172,46 @@ impl<T> List<T> {
     /// copy.
     #[inline]
     pub fn into_vec(self) -> Vec<T> {
-        if self.free.is_none() && is_malloc::<T>(self.capacity) {
-            let this = ManuallyDrop::new(self);
+        // Part by part, so that a list that has just been written part by part is not read as a whole,
+        // which would wait for the writes.
+        let this = ManuallyDrop::new(self);
+        let (start, len, capacity, free) = (this.start, this.len, this.capacity, this.free);
+        if free.is_none() && is_malloc::<T>(capacity) {
             // SAFETY: the parts are those of a `Vec<T>` whose memory is `malloc`'s, made with the
             // layout that this side computes too. This library's global allocator hands on to
             // `malloc` and `free` unchanged (`is_malloc`), so it can free and grow the memory as
             // if it had allocated it. `this` is not dropped, so it has one owner.
-            return unsafe { Vec::from_raw_parts(this.start, this.len, this.capacity) };
+            return unsafe { Vec::from_raw_parts(start, len, capacity) };
         }
-        self.copied()
+        copied(start, len, capacity, free)
     }
+}
 
-    /// Moves the items into memory of this library, and frees the maker's.
-    #[cold]
-    #[inline(never)]
-    fn copied(mut self) -> Vec<T> {
-        let len = mem::take(&mut self.len);
-        let mut items = Vec::with_capacity(len);
-        // SAFETY: `start` is valid for the `len` items the list had, and `items` has room for as many.
-        // The list's length is zero now, so its `drop` frees the memory and no item.
-        unsafe {
-            std::ptr::copy_nonoverlapping(self.start, items.as_mut_ptr(), len);
-            items.set_len(len);
-        }
-        items
+/// Moves the items of a list that has been taken apart into memory of this library, and frees the
+/// maker's.
+#[cold]
+#[inline(never)]
+fn copied<T>(
+    start: *mut T,
+    len: usize,
+    capacity: usize,
+    free: Option<unsafe extern "C" fn(*mut T, usize, usize)>,
+) -> Vec<T> {
+    // Its items are moved out below; what is left is to free the memory, and no item.
+    let memory = List {
+        start,
+        len: 0,
+        capacity,
+        free,
+    };
+    let mut items = Vec::with_capacity(len);
+    // SAFETY: `start` is valid for the `len` items the list had, and `items` has room for as many.
+    unsafe {
+        std::ptr::copy_nonoverlapping(start, items.as_mut_ptr(), len);
+        items.set_len(len);
     }
+    drop(memory);
+    items
 }
 
 impl<T> Drop for List<T> {

@@ -17,10 +17,10 @@
 
 use std::ffi::c_void;
 
-use super::sync::{AtomicPtr, AtomicU32, Ordering, light_fence};
+use super::sync::{AtomicPtr, AtomicU32, FRAMES, Ordering, light_fence};
 
 /// How many calls one thread can be inside of at one seat; the host has others for deeper ones.
-pub const SEAT_FRAMES: usize = 29;
+pub const SEAT_FRAMES: usize = FRAMES;
 
 /// The frames of one thread. Its address is handed out by the host, which never frees it while a
 /// thread may use it.
@@ -52,19 +52,29 @@ impl Seat {
     ///
     /// What is returned may be null; then too the frame stands, until [`leave`](Self::leave).
     /// `fence` is the light fence, or a full one where no heavy fence can be asked of other threads.
+    /// `replaced` runs after the frame has been given another content: the host may have seen the
+    /// one before and wait for it to go, as for that of a call, but no leave will tell it.
     #[inline]
-    pub fn enter(&self, place: impl Fn() -> *mut c_void, fence: impl Fn()) -> Option<*mut c_void> {
+    pub fn enter(
+        &self,
+        place: impl Fn() -> *mut c_void,
+        fence: impl Fn(),
+        replaced: impl Fn(),
+    ) -> Option<*mut c_void> {
         let depth = self.depth.load(Ordering::Relaxed);
         let frame = self.frames.get(depth as usize)?;
         let mut seen = place();
+        frame.store(seen, Ordering::Release);
+        fence();
         loop {
-            frame.store(seen, Ordering::Release);
-            fence();
             let again = place();
             if again == seen {
                 break;
             }
             seen = again;
+            frame.store(seen, Ordering::Release);
+            fence();
+            replaced();
         }
         self.depth.store(depth + 1, Ordering::Relaxed);
         Some(seen)
@@ -99,6 +109,14 @@ impl Seat {
             .frames
             .iter()
             .map(|frame| frame.load(Ordering::Acquire));
+        all.filter(|content| !content.is_null())
+    }
+
+    /// Returns the frames around the innermost one. Only the seat's owner may call this.
+    pub fn outer_frames(&self) -> impl Iterator<Item = *mut c_void> {
+        let outer = self.depth.load(Ordering::Relaxed).saturating_sub(1);
+        let all = self.frames.iter().take(outer as usize);
+        let all = all.map(|frame| frame.load(Ordering::Relaxed));
         all.filter(|content| !content.is_null())
     }
 

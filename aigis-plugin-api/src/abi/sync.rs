@@ -1,6 +1,10 @@
-//! The atomics of the guard, apart: the model of it under `tests/loom` puts its own in their place.
+//! The atomics of the guard, apart: the model of it under `tests/loom` puts its own in their place,
+//! and a size that it can go through.
 
 pub(super) use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+/// How many frames a seat has.
+pub(super) const FRAMES: usize = 29;
 
 /// Orders what a thread has stored before what it loads next, as far as the compiler is concerned.
 ///

@@ -462,7 +462,7 @@ unsafe extern "C" fn enter(context: *const c_void, link: *const c_void) -> Enter
         .or_default() += 1;
     SEAT.with(|seat| {
         let frame = std::ptr::from_ref(link).cast_mut().cast::<c_void>();
-        assert_eq!(seat.enter(|| frame, || {}), Some(frame));
+        assert_eq!(seat.enter(|| frame, || {}, || {}), Some(frame));
         Entered { entry, seat: *seat }
     })
 }

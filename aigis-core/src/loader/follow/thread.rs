@@ -156,6 +156,12 @@ pub(crate) fn holds_here() -> bool {
 /// that has been destroyed cannot be used any more. Does nothing inside of such a destructor.
 pub(crate) fn run_here(may: impl Fn(&Arc<Followed>) -> bool) {
     let Some(here) = existing() else { return };
+    // A library's own thread is inside of it from its beginning to its end.
+    let own = |library: &Arc<Followed>| {
+        let starter = here.starter.get();
+        starter.is_some_and(|starter| Arc::ptr_eq(starter, library))
+    };
+    let may = |library: &Arc<Followed>| !own(library) && may(library);
     for _ in 0..ROUNDS {
         here.run_destructors(&may);
         if !here.run_keys(&may) {

@@ -8,7 +8,7 @@ use rustix::thread::{MembarrierCommand, membarrier};
 /// Whether every thread must fence for itself, because the system cannot be asked to.
 static FULL: AtomicBool = AtomicBool::new(true);
 
-/// Finds out what the system can do. Comes before the first use of either fence on a thread.
+/// Finds out what the system can do. Comes before the first use of the light fence on a thread.
 pub(super) fn prepare() {
     static PREPARED: Once = Once::new();
     PREPARED.call_once(|| {
@@ -39,6 +39,7 @@ pub(super) fn light() {
 
 /// Comes between a switch and the look at who is still inside.
 pub(super) fn heavy() {
+    prepare();
     if every_thread_fences() {
         fence(Ordering::SeqCst);
         return;

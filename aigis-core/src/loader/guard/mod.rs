@@ -5,11 +5,16 @@
 //! the frames that name it to go ([`seats::wait_until_gone`]). Going in and out costs the caller a few
 //! plain stores to memory of its own; the price is paid by whoever switches.
 
+mod drain;
 mod fences;
 pub(crate) mod seats;
 mod slot;
 mod switch;
+mod sync;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use seats::{Stay, Visit, Within};
+pub(crate) use drain::Within;
+pub(crate) use seats::{Stay, Visit};
 pub(crate) use slot::{Slot, Source};
 pub(crate) use switch::{Change, Switchboard};

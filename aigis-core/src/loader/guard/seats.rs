@@ -2,36 +2,28 @@
 
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::iter;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use aigis_plugin_api::abi::Seat;
 
+use super::drain::{self, LEFT, Leaves, Place, Within};
 use super::fences;
 use super::slot::Source;
 use crate::loader::Serving;
 
-/// Somebody waits for a frame of this seat to go.
-const LEFT: u32 = 1;
-/// The seat was made for one call alone.
+/// The seat was made for one stay alone.
 const ONCE: u32 = 2;
 /// The owner fences for itself at every leave.
 const FENCE: u32 = 4;
 /// The thread has something of a retired library to end.
 const ENDINGS: u32 = 8;
-
-/// A seat, and what only the host knows of it.
-#[repr(C)]
-struct Place {
-    /// First, so that a seat that comes back is a place.
-    seat: Seat,
-    /// A frame that is waited for is gone when no more than this many stand.
-    waited: AtomicU32,
-    /// The thread that sits here, as the system numbers it; 0 for none, or for one after another.
-    thread: AtomicU32,
-}
+/// The seat was made for one call alone, deeper than those at the thread's own.
+const DEEPER: u32 = 16;
 
 /// All places, in use or not. They are never freed: what a thread left to be read here stays readable.
 static PLACES: Mutex<Places> = Mutex::new(Places {
@@ -44,9 +36,10 @@ struct Places {
     free: Vec<&'static Place>,
 }
 
-/// Counts the leaves that were waited for; its lock is taken by nobody who does not wait.
-static LEAVES: Mutex<u64> = Mutex::new(0);
-static LEFT_ONE: Condvar = Condvar::new();
+static LEAVES: Leaves = Leaves {
+    count: Mutex::new(0),
+    told: Condvar::new(),
+};
 
 /// Counts places given out, for tests and figures.
 static CLAIMED: AtomicU64 = AtomicU64::new(0);
@@ -56,7 +49,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn claim(attention: u32, thread: u32) -> &'static Place {
+/// Takes a place that nobody sits at; `frame` stands there from the first, if it is not null.
+fn claim(attention: u32, thread: u32, frame: *const Serving) -> &'static Place {
     fences::prepare();
     let fenced = if fences::every_thread_fences() {
         FENCE
@@ -66,17 +60,18 @@ fn claim(attention: u32, thread: u32) -> &'static Place {
     CLAIMED.fetch_add(1, Ordering::Relaxed);
     let mut places = lock(&PLACES);
     let place = places.free.pop().unwrap_or_else(|| {
-        let place: &'static Place = Box::leak(Box::new(Place {
-            seat: Seat::new(0),
-            waited: AtomicU32::new(0),
-            thread: AtomicU32::new(0),
-        }));
+        let place: &'static Place = Box::leak(Box::new(Place::new()));
         places.all.push(place);
         place
     });
     place.thread.store(thread, Ordering::Relaxed);
     place.seat.answer(u32::MAX);
     place.seat.ask(attention | fenced);
+    if !frame.is_null() {
+        // Under the lock of whoever looks at all places: else a stay could begin at a place that has
+        // been looked at, and the call that it goes on for end at one that has not.
+        put_up_at(place, || frame.cast_mut().cast());
+    }
     place
 }
 
@@ -84,20 +79,18 @@ fn claim(attention: u32, thread: u32) -> &'static Place {
 fn release(place: &'static Place) {
     let asked = place.seat.answer(u32::MAX);
     place.thread.store(0, Ordering::Relaxed);
+    place.outer.store(ptr::null_mut(), Ordering::Relaxed);
     lock(&PLACES).free.push(place);
     if asked & LEFT != 0 {
-        tell_waiters();
+        LEAVES.tell();
     }
-}
-
-fn tell_waiters() {
-    *lock(&LEAVES) += 1;
-    LEFT_ONE.notify_all();
 }
 
 thread_local! {
     /// This thread's place. Without a destructor, so that it can be read at any time.
     static PLACE: Cell<Option<&'static Place>> = const { Cell::new(None) };
+    /// The innermost of the places of its calls that have one of their own.
+    static DEEPEST: Cell<Option<&'static Place>> = const { Cell::new(None) };
     static OWNER: Owner = const { Owner };
 }
 
@@ -121,15 +114,61 @@ impl Drop for Owner {
 fn sit_down() -> &'static Place {
     // A thread that is past its end, in the destructors of its thread-locals, gets one for each call.
     if OWNER.try_with(|_| ()).is_err() {
-        return claim(ONCE, 0);
+        return sit_deeper();
     }
-    let place = claim(0, thread_number());
+    let place = claim(0, thread_number(), ptr::null());
     PLACE.set(Some(place));
     place
 }
 
+/// Makes a place for one call of this thread.
+fn sit_deeper() -> &'static Place {
+    let place = claim(DEEPER, thread_number(), ptr::null());
+    let outer = DEEPEST.replace(Some(place));
+    let outer = outer.map_or(ptr::null(), ptr::from_ref);
+    place.outer.store(outer.cast_mut(), Ordering::Relaxed);
+    place
+}
+
+fn outer(place: &Place) -> Option<&'static Place> {
+    // SAFETY: it is null or a place, and places are never freed.
+    unsafe { place.outer.load(Ordering::Relaxed).as_ref() }
+}
+
+/// Returns the places where this thread sits.
+fn places_here() -> impl Iterator<Item = &'static Place> {
+    let deeper = iter::successors(DEEPEST.get(), |place| outer(place));
+    PLACE.get().into_iter().chain(deeper)
+}
+
 fn thread_number() -> u32 {
     u32::try_from(rustix::thread::gettid().as_raw_nonzero().get()).unwrap_or(0)
+}
+
+/// Puts up a frame with what `look` finds, at `place`; `None` when that is full.
+#[inline]
+fn put_up_at(place: &Place, look: impl Fn() -> *mut c_void) -> Option<*mut c_void> {
+    place
+        .seat
+        .enter(look, fences::light, || LEAVES.replaced(place))
+}
+
+/// Puts up a frame with what `look` finds, on this thread.
+#[inline]
+fn put_up(look: impl Fn() -> *mut c_void) -> (&'static Place, *mut c_void) {
+    let place = PLACE.get().unwrap_or_else(sit_down);
+    match put_up_at(place, &look) {
+        Some(seen) => (place, seen),
+        None => put_up_deeper(look),
+    }
+}
+
+/// Puts up a frame at a place of the call's own, when the thread's is full.
+#[cold]
+fn put_up_deeper(look: impl Fn() -> *mut c_void) -> (&'static Place, *mut c_void) {
+    let place = sit_deeper();
+    let seen = put_up_at(place, look);
+    (place, seen.expect("a new seat is empty"))
 }
 
 /// Enters what `source` holds. The frame stands, whatever is returned.
@@ -137,36 +176,12 @@ fn thread_number() -> u32 {
 /// The pointer is valid, if not null, until the matching [`leave`].
 #[inline]
 fn enter(source: &Source<'_>) -> (&'static Place, *const Serving) {
-    let place = PLACE.get().unwrap_or_else(sit_down);
-    let (place, seen) = match place.seat.enter(|| source.load(), fences::light) {
-        Some(seen) => (place, seen),
-        None => enter_deeper(source),
-    };
+    let (place, seen) = put_up(|| source.load());
     if Source::is_settled(seen) {
         return (place, seen.cast_const().cast());
     }
-    (place, source.resolve(&place.seat, seen))
-}
-
-/// Puts up a frame with `serving` on this thread.
-fn announce(serving: *const Serving) -> &'static Place {
-    let content = serving.cast_mut().cast::<c_void>();
-    let place = PLACE.get().unwrap_or_else(sit_down);
-    if place.seat.enter(|| content, fences::light).is_some() {
-        return place;
-    }
-    let deeper = claim(ONCE, 0);
-    let entered = deeper.seat.enter(|| content, fences::light);
-    debug_assert!(entered.is_some(), "a new seat is empty");
-    deeper
-}
-
-/// Enters at a place of the call's own, when the thread's is full.
-#[cold]
-fn enter_deeper(source: &Source<'_>) -> (&'static Place, *mut c_void) {
-    let place = claim(ONCE, 0);
-    let seen = place.seat.enter(|| source.load(), fences::light);
-    (place, seen.expect("a new seat is empty"))
+    let replaced = || LEAVES.replaced(place);
+    (place, source.resolve(&place.seat, seen, replaced))
 }
 
 /// Leaves the call that was entered at this seat.
@@ -180,24 +195,15 @@ fn leave(place: &'static Place) {
 /// Does what a thread is wanted for after it has left a call.
 #[cold]
 fn attend(place: &'static Place) {
-    // The leave came before this fence, the switch before the one of whoever waits: one of the two
-    // sees the other.
-    fence(Ordering::SeqCst);
-    let asked = place.seat.answer(0);
-    let standing = place.seat.frames().count();
-    if asked & LEFT != 0 {
-        let waited = place.waited.load(Ordering::SeqCst);
-        if standing <= waited as usize {
-            place.waited.store(0, Ordering::SeqCst);
-            place.seat.answer(LEFT);
-            tell_waiters();
-        }
+    let (asked, standing) = LEAVES.left(place);
+    if asked & DEEPER != 0 && standing == 0 {
+        DEEPEST.set(outer(place));
     }
     if asked & ENDINGS != 0 {
         place.seat.answer(ENDINGS);
         crate::loader::end_here();
     }
-    if asked & ONCE != 0 && standing == 0 {
+    if asked & (ONCE | DEEPER) != 0 && standing == 0 {
         release(place);
     }
 }
@@ -233,11 +239,10 @@ impl Visit {
         (!serving.is_null()).then_some(visit)
     }
 
-    /// Goes into `serving` itself.
-    ///
-    /// It is for the caller to know that it is there and cannot go before this returns.
-    pub(crate) fn at(serving: *const Serving) -> Option<Self> {
-        let place = announce(serving);
+    /// Goes into what `look` finds; it is asked again once that has been announced.
+    pub(crate) fn looked_up(look: impl Fn() -> *const Serving) -> Option<Self> {
+        let (place, serving) = put_up(|| look().cast_mut().cast());
+        let serving = serving.cast_const().cast::<Serving>();
         let visit = Self {
             place,
             serving,
@@ -248,7 +253,7 @@ impl Visit {
 
     /// Returns what was entered.
     pub(crate) fn serving(&self) -> &Serving {
-        // SAFETY: it is not null (`of`), and it was in its slot after the frame that names it stood.
+        // SAFETY: it is not null, and it was in its place after the frame that names it stood.
         // Whoever takes it out frees it only when the frame is gone, which is when `self` is.
         unsafe { &*self.serving }
     }
@@ -294,11 +299,9 @@ impl Stay {
     ///
     /// It is for the caller to know that it is there now and cannot go before this returns.
     pub(crate) fn with(frame: *const Serving) -> Self {
-        let place = claim(ONCE, 0);
-        let frame = frame.cast_mut().cast::<c_void>();
-        let entered = place.seat.enter(|| frame, fences::light);
-        debug_assert!(entered.is_some(), "a new seat is empty");
-        Self { place }
+        Self {
+            place: claim(ONCE, 0, frame),
+        }
     }
 }
 
@@ -319,43 +322,28 @@ pub(crate) fn within<R>(frame: *const Serving, body: impl FnOnce() -> R) -> R {
         }
     }
 
-    let place = announce(frame);
+    let (place, _) = put_up(|| frame.cast_mut().cast());
     let _leave = Leave(place);
     body()
 }
 
-/// Says which frames are meant: those that point to one of these places in memory.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Within(Vec<std::ops::Range<usize>>);
-
 impl Within {
-    /// The frames that name one of `servings`.
-    pub(crate) fn of(servings: &[Serving]) -> Self {
-        let range = servings.as_ptr_range();
-        Self(vec![range.start as usize..range.end as usize])
-    }
-
-    /// The frames of either.
-    pub(crate) fn and(mut self, other: Self) -> Self {
-        self.0.extend(other.0);
-        self
-    }
-
-    pub(super) fn holds(&self, frame: *mut c_void) -> bool {
-        self.0.iter().any(|range| range.contains(&(frame as usize)))
-    }
-
     /// Tells whether this thread is inside.
     pub(crate) fn is_here(&self) -> bool {
-        PLACE
-            .get()
-            .is_some_and(|place| place.seat.frames().any(|frame| self.holds(frame)))
+        frames_here().any(|frame| self.holds(frame))
     }
 }
 
-/// Tells whether a call of `seat`'s thread is inside of `these`.
+/// Tells whether the thread that looks for a way in at `seat`, this one, is inside of `these` already.
 pub(super) fn is_inside(seat: &Seat, these: &Within) -> bool {
-    seat.frames().any(|frame| these.holds(frame)) || these.is_here()
+    places_here().any(|place| {
+        if ptr::eq(&raw const place.seat, seat) {
+            // The innermost frame is that of the call which is not inside yet.
+            place.seat.outer_frames().any(|frame| these.holds(frame))
+        } else {
+            place.seat.frames().any(|frame| these.holds(frame))
+        }
+    })
 }
 
 /// Waits until no frame names `these`; what they name must have been taken from where callers find
@@ -365,64 +353,13 @@ pub(crate) fn wait_until_gone(
     deadline: Option<Instant>,
     give_up: impl Fn() -> bool,
 ) -> bool {
-    loop {
-        let seen = *lock(&LEAVES);
-        fences::heavy();
-        if !ask_who_is_inside(these) {
-            return true;
-        }
-        // They may have left before they could know that they are waited for.
-        fences::heavy();
-        if !ask_who_is_inside(these) {
-            return true;
-        }
-        let mut leaves = lock(&LEAVES);
-        while *leaves == seen {
-            if give_up() {
-                return false;
-            }
-            leaves = match deadline {
-                None => LEFT_ONE
-                    .wait(leaves)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(at) => {
-                    let left = at.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return false;
-                    }
-                    let woken = LEFT_ONE.wait_timeout(leaves, left);
-                    woken.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-    }
-}
-
-/// Asks the threads inside to tell when they leave; false when there is none.
-fn ask_who_is_inside(these: &Within) -> bool {
-    let places = lock(&PLACES);
-    let mut any = false;
-    for place in &places.all {
-        let highest = place
-            .seat
-            .frames()
-            .enumerate()
-            .filter(|(_, frame)| these.holds(*frame))
-            .map(|(depth, _)| depth)
-            .last();
-        if let Some(highest) = highest {
-            let highest = u32::try_from(highest).unwrap_or(u32::MAX);
-            place.waited.fetch_max(highest, Ordering::SeqCst);
-            place.seat.ask(LEFT);
-            any = true;
-        }
-    }
-    any
+    let ask = || drain::ask(lock(&PLACES).all.iter().copied(), these);
+    LEAVES.wait(ask, deadline, give_up)
 }
 
 /// Wakes whoever waits in [`wait_until_gone`], to look at its `give_up` again.
 pub(crate) fn wake_waiters() {
-    tell_waiters();
+    LEAVES.tell();
 }
 
 /// Asks every thread to end what it has of retired libraries, at its next leave.
@@ -433,11 +370,8 @@ pub(crate) fn ask_for_endings() {
 }
 
 /// Returns the frames of this thread.
-pub(crate) fn frames_here() -> Vec<*mut c_void> {
-    PLACE
-        .get()
-        .map(|place| place.seat.frames().collect())
-        .unwrap_or_default()
+pub(crate) fn frames_here() -> impl Iterator<Item = *mut c_void> {
+    places_here().flat_map(|place| place.seat.frames())
 }
 
 /// Returns which threads are inside of `these`, as the system numbers them.

@@ -3,12 +3,12 @@
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use aigis_plugin_api::abi::Seat;
 
 use super::fences;
 use super::switch::{Phase, Switchboard};
+use super::sync::{AtomicPtr, Ordering};
 use crate::loader::Serving;
 
 /// The place of one name. It outlives every plugin that offers it, so whoever has found it once need
@@ -97,6 +97,11 @@ fn mark(number: u64) -> *mut c_void {
     ptr::without_provenance_mut((usize::try_from(number).unwrap_or(usize::MAX) << 1) | 1)
 }
 
+/// The number of the switch that a content says is under way; it must not be settled.
+fn number(content: *mut c_void) -> u64 {
+    (content as usize >> 1) as u64
+}
+
 impl<'s> Source<'s> {
     /// Looks where `cell` points: to the content of `slot`, or to a pin that lives as long as `cell`.
     pub(crate) fn at(cell: &'s AtomicPtr<AtomicPtr<c_void>>, slot: &'s Slot) -> Self {
@@ -120,42 +125,55 @@ impl<'s> Source<'s> {
     }
 
     /// Finds out what a switch under way means for the thread that sits at `seat`, whose innermost
-    /// frame is this call's; waits where the plugin's state is being handed over.
+    /// frame is this call's; waits where the plugin's state is being handed over. `replaced` is as in
+    /// [`Seat::enter`].
     #[cold]
-    pub(super) fn resolve(&self, seat: &Seat, mut content: *mut c_void) -> *const Serving {
-        loop {
-            let meant = self.meant(seat, content);
-            // As in `Seat::enter`: announced, then looked at again.
-            seat.replace(meant);
+    pub(super) fn resolve(
+        &self,
+        seat: &Seat,
+        mut content: *mut c_void,
+        replaced: impl Fn(),
+    ) -> *const Serving {
+        let announce = |content| {
+            seat.replace(content);
             fences::light();
+            replaced();
+        };
+        loop {
+            // Whoever waits here is inside of nothing, whatever was announced before.
+            announce(content);
+            let Some(meant) = self.meant(seat, content) else {
+                self.slot.board.wait_while_held(number(content));
+                content = self.load();
+                continue;
+            };
+            // As in `Seat::enter`: announced, then looked at again.
+            announce(meant);
             content = self.load();
-            let again = self.meant(seat, content);
-            if again == meant {
+            if self.meant(seat, content) == Some(meant) {
                 return meant.cast_const().cast();
             }
         }
     }
 
-    fn meant(&self, seat: &Seat, mut content: *mut c_void) -> *mut c_void {
-        while !Self::is_settled(content) {
-            let number = (content as usize >> 1) as u64;
-            content = match self.slot.board.phase(number, seat) {
-                Some(Phase::Old) => self.slot.during(content, &self.slot.old),
-                Some(Phase::New) => self.slot.during(content, &self.slot.next),
-                // It is over, or the wait for it is.
-                None => self.load(),
-            };
+    /// Returns what `content` stands for; `None` when it has to be read again, perhaps after a wait.
+    fn meant(&self, seat: &Seat, content: *mut c_void) -> Option<*mut c_void> {
+        if Self::is_settled(content) {
+            return Some(content);
         }
-        content
+        let place = match self.slot.board.phase(number(content), seat)? {
+            Phase::Old => &self.slot.old,
+            Phase::New => &self.slot.next,
+        };
+        self.slot.during(content, place)
     }
 }
 
 impl Slot {
-    /// Reads `place`, which belongs to the switch that `content` is the number of; what is in the slot
-    /// now, when that is over.
-    fn during(&self, content: *mut c_void, place: &AtomicPtr<c_void>) -> *mut c_void {
+    /// Reads `place`, which belongs to the switch that `content` is the number of; `None` when that is
+    /// over.
+    fn during(&self, content: *mut c_void, place: &AtomicPtr<c_void>) -> Option<*mut c_void> {
         let found = place.load(Ordering::SeqCst);
-        let now = self.current.load(Ordering::SeqCst);
-        if now == content { found } else { now }
+        (self.current.load(Ordering::SeqCst) == content).then_some(found)
     }
 }

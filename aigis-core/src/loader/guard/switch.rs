@@ -6,13 +6,14 @@
 //! any of this. They wait only where the phase is `Held`: the state of the plugin is on its way from
 //! one version to the next, and the caller is not inside of the old one.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use aigis_plugin_api::abi::Seat;
 
-use super::seats::{self, Within};
+use super::drain::Within;
+use super::seats;
 use super::slot::Slot;
+use super::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
 use crate::loader::Serving;
 
 /// Which content of a slot counts.
@@ -83,8 +84,8 @@ impl Switchboard {
         }
     }
 
-    /// Tells which content counts during switch `number` for the thread at `seat`; waits while calls
-    /// are held. `None` when the slot is to be read again.
+    /// Tells which content counts during switch `number` for the thread that looks for a way in at
+    /// `seat`; `None` when it is held, or the switch is over.
     pub(super) fn phase(&self, number: u64, seat: &Seat) -> Option<Phase> {
         let state = self.state.load(Ordering::SeqCst);
         if state >> 2 != number {
@@ -93,22 +94,23 @@ impl Switchboard {
         match state & 3 {
             OLD => Some(Phase::Old),
             NEW => Some(Phase::New),
-            _ => self.wait_while_held(state, seat),
+            _ => {
+                let held = lock(&self.held);
+                let still = self.state.load(Ordering::SeqCst) == state;
+                (still && seats::is_inside(seat, &held)).then_some(Phase::Old)
+            }
         }
     }
 
-    fn wait_while_held(&self, state: u64, seat: &Seat) -> Option<Phase> {
+    /// Waits while calls are held by switch `number`.
+    pub(super) fn wait_while_held(&self, number: u64) {
         let mut held = lock(&self.held);
-        if self.state.load(Ordering::SeqCst) == state && seats::is_inside(seat, &held) {
-            return Some(Phase::Old);
-        }
-        while self.state.load(Ordering::SeqCst) == state {
+        while self.state.load(Ordering::SeqCst) == number << 2 | HELD {
             held = self
                 .released
                 .wait(held)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        None
     }
 }
 
