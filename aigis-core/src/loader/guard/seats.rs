@@ -138,7 +138,7 @@ fn thread_number() -> u32 {
 #[inline]
 fn enter(source: &Source<'_>) -> (&'static Place, *const Serving) {
     let place = PLACE.get().unwrap_or_else(sit_down);
-    let (place, seen) = match place.seat.enter(|| source.load(), fences::light) {
+    let (place, seen) = match announce_held(place, source) {
         Some(seen) => (place, seen),
         None => enter_deeper(source),
     };
@@ -146,6 +146,32 @@ fn enter(source: &Source<'_>) -> (&'static Place, *const Serving) {
         return (place, seen.cast_const().cast());
     }
     (place, source.resolve(&place.seat, seen))
+}
+
+/// Puts up a frame with what `source` holds, at `place`.
+#[inline]
+fn announce_held(place: &Place, source: &Source<'_>) -> Option<*mut c_void> {
+    let looks = Cell::new(0_u32);
+    let look_again = || {
+        looks.set(looks.get() + 1);
+        fences::light();
+    };
+    let seen = place.seat.enter(|| source.load(), look_again);
+    if looks.get() > 1 {
+        frame_replaced(&place.seat);
+    }
+    seen
+}
+
+/// Tells whoever waits for a frame of this thread's seat that has just been replaced: it has stood, and
+/// there will be no leave for it.
+#[cold]
+pub(super) fn frame_replaced(seat: &Seat) {
+    // As at a leave: either the frame is seen to be gone, or it is seen here that somebody waits.
+    fence(Ordering::SeqCst);
+    if seat.answer(0) & LEFT != 0 {
+        tell_waiters();
+    }
 }
 
 /// Puts up a frame with `serving` on this thread.
@@ -165,7 +191,7 @@ fn announce(serving: *const Serving) -> &'static Place {
 #[cold]
 fn enter_deeper(source: &Source<'_>) -> (&'static Place, *mut c_void) {
     let place = claim(ONCE, 0);
-    let seen = place.seat.enter(|| source.load(), fences::light);
+    let seen = announce_held(place, source);
     (place, seen.expect("a new seat is empty"))
 }
 

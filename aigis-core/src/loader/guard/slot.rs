@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use aigis_plugin_api::abi::Seat;
 
-use super::fences;
 use super::switch::{Phase, Switchboard};
+use super::{fences, seats};
 use crate::loader::Serving;
 
 /// The place of one name. It outlives every plugin that offers it, so whoever has found it once need
@@ -128,6 +128,7 @@ impl<'s> Source<'s> {
             // As in `Seat::enter`: announced, then looked at again.
             seat.replace(meant);
             fences::light();
+            seats::frame_replaced(seat);
             content = self.load();
             let again = self.meant(seat, content);
             if again == meant {
