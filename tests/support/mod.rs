@@ -5,6 +5,7 @@ pub(crate) mod git_server;
 pub(crate) mod home;
 pub(crate) mod plugins;
 
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use aigis_core::{Host, PluginStatus, State};
@@ -21,6 +22,27 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
         }
         assert!(begun.elapsed() < DEADLINE, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Ends the run if the test is not over in time: a call that never returns cannot be given up.
+pub(crate) struct Deadline {
+    _over: mpsc::Sender<()>,
+}
+
+impl Deadline {
+    /// Begins to count for the test of this thread, which may take `more` than others.
+    pub(crate) fn begin(more: Duration) -> Self {
+        let name = std::thread::current().name().unwrap_or("a test").to_owned();
+        let (over, ends) = mpsc::channel();
+        std::thread::spawn(move || {
+            let limit = DEADLINE * 2 + more;
+            if ends.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("{name} hangs: it is not over after {limit:?}");
+                std::process::abort();
+            }
+        });
+        Self { _over: over }
     }
 }
 
