@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod boot;
+mod crash;
 mod detach;
 mod embedding;
 mod examples;
@@ -13,6 +14,7 @@ mod requirements;
 mod sessions;
 mod shutdown;
 mod skills;
+mod slow_calls;
 mod sources;
 mod support;
 mod terminal;

@@ -14,6 +14,7 @@ const OWN: &[(&str, &str)] = &[
     ("src/block/mod.rs", include_str!("block/mod.rs")),
     ("src/block/module.rs", include_str!("block/module.rs")),
     ("src/block/state.rs", include_str!("block/state.rs")),
+    ("src/direct.rs", include_str!("direct.rs")),
     ("src/expand.rs", include_str!("expand.rs")),
     ("src/function.rs", include_str!("function.rs")),
     ("src/import.rs", include_str!("import.rs")),

@@ -10,6 +10,7 @@ use aigis_plugin_api::signature::SignatureId;
 
 use super::{HostError, Inner};
 use crate::config::PluginName;
+use crate::loader::crash::CrashFile;
 use crate::loader::guard::{Slot, Visit};
 use crate::loader::{Route, Services};
 use crate::logging::Level;
@@ -130,6 +131,10 @@ impl Services for Inner {
 
     fn log(&self, plugin: &PluginName, level: Level, message: &str) {
         self.logs.plugin(plugin.as_str(), level, message);
+    }
+
+    fn crash_file(&self) -> Option<Arc<CrashFile>> {
+        self.crash.as_ref().map(|(file, _)| Arc::clone(file))
     }
 
     fn record(&self, plugin: &PluginName, around: &Around, record: &Record<'_>) {

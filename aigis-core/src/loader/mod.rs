@@ -5,6 +5,7 @@
 //! next version in its place. What has been taken out of its slots is [retired](retire): when the last
 //! call has left, its `cleanup` runs, and then the library goes.
 
+pub(crate) mod crash;
 mod follow;
 mod generation;
 pub(crate) mod guard;
@@ -15,6 +16,7 @@ mod linux;
 mod probe;
 mod retire;
 mod serving;
+mod slow;
 mod spans;
 
 use std::path::PathBuf;
@@ -27,15 +29,17 @@ use crate::config::PluginName;
 use crate::logging::Level;
 use crate::logging::spans::Around;
 use crate::logging::twin::Record;
+use crash::CrashFile;
 use guard::Slot;
 
-pub(crate) use generation::{Generation, is_constructing, load};
+pub(crate) use generation::{Generation, artifact, is_constructing, load};
 pub(crate) use life::Life;
-pub use life::{GenerationState, GenerationStatus};
+pub use life::{GenerationState, GenerationStatus, SlowCall};
 pub(crate) use link::{Link, Pins};
 pub(crate) use probe::{PROBE_ARGUMENT, probe, probe_main};
 pub(crate) use retire::retire;
 pub(crate) use serving::{CoreSkill, Serving};
+pub(crate) use slow::{look as look_for_slow_calls, watch};
 
 /// Where a call of a library goes.
 #[derive(Clone, Copy)]
@@ -77,6 +81,9 @@ pub(crate) trait Services: Send + Sync + 'static {
 
     /// Writes into a plugin's log.
     fn log(&self, plugin: &PluginName, level: Level, message: &str);
+
+    /// Returns where it is recorded that a library has ended the process; `None` for nowhere.
+    fn crash_file(&self) -> Option<Arc<CrashFile>>;
 
     /// Writes what the plugin itself says into its log; `around` are the spans around it.
     fn record(&self, plugin: &PluginName, around: &Around, record: &Record<'_>);

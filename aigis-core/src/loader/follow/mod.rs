@@ -41,8 +41,9 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use image::Image;
 use watch::Watch;
 
+pub(crate) use process::{Tid, name as thread_name};
 pub(crate) use record::Followed;
-pub(crate) use thread::{holds_here, run_here};
+pub(crate) use thread::{holds_here, run_here, starter_here};
 
 /// Libraries are opened and closed one at a time: what changes meanwhile is due to this one.
 static LOADING: Mutex<()> = Mutex::new(());

@@ -101,6 +101,11 @@ impl Followed {
         &self.path
     }
 
+    /// Returns the addresses that it was mapped to; empty if they are not known.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
     /// Returns how many bytes of it were mapped when it was opened.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes

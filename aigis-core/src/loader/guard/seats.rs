@@ -440,6 +440,42 @@ pub(crate) fn frames_here() -> Vec<*mut c_void> {
         .unwrap_or_default()
 }
 
+/// Returns the innermost frame of this thread's seat, if it is settled. Takes no lock and allocates
+/// nothing.
+pub(crate) fn innermost_here() -> Option<usize> {
+    let frame = PLACE.get()?.seat.frames().last()?;
+    Source::is_settled(frame).then_some(frame.addr())
+}
+
+/// A frame that stands, as it is seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Standing {
+    /// Where it stands: the place, and how many stand below it.
+    pub(crate) seat: usize,
+    pub(crate) depth: usize,
+    /// How often one has been put up there.
+    pub(crate) count: u32,
+    /// The address of what it names.
+    pub(crate) serving: usize,
+    /// The thread, as the system numbers it; 0 if that is not known.
+    pub(crate) thread: u32,
+}
+
+/// Calls `look` with every frame of every thread.
+pub(crate) fn look_at_all(mut look: impl FnMut(&Standing)) {
+    for place in &lock(&PLACES).all {
+        for (depth, content, count) in place.seat.calls() {
+            look(&Standing {
+                seat: std::ptr::from_ref(*place).addr(),
+                depth,
+                count,
+                serving: content.addr(),
+                thread: place.thread.load(Ordering::Relaxed),
+            });
+        }
+    }
+}
+
 /// Returns which threads are inside of `these`, as the system numbers them.
 pub(crate) fn threads_inside(these: &Within) -> Vec<u32> {
     let places = lock(&PLACES);
