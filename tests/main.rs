@@ -3,6 +3,7 @@
 mod asynchronous;
 mod bad_input;
 mod boot;
+mod crash;
 mod detach;
 mod embedding;
 mod examples;
@@ -16,6 +17,7 @@ mod requirements;
 mod sessions;
 mod shutdown;
 mod skills;
+mod slow_calls;
 mod sources;
 mod support;
 mod swap;

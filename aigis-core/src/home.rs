@@ -76,6 +76,11 @@ impl Home {
         self.run().join("core.sock")
     }
 
+    /// Returns where a dying core writes whose code was running.
+    pub(crate) fn crash_file(&self) -> PathBuf {
+        self.run().join("crash")
+    }
+
     /// Makes the folders that are always there.
     ///
     /// # Errors

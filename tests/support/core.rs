@@ -1,6 +1,7 @@
 //! A core as a process of its own.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -65,6 +66,15 @@ impl Core {
             .args(["-s", name, &pid])
             .status();
         assert!(status.expect("kill runs").success());
+    }
+
+    /// Waits until a signal has ended it, and returns which.
+    pub(crate) fn died(mut self) -> i32 {
+        let status = eventually("the death of the core", || {
+            self.child.try_wait().expect("can be waited for")
+        });
+        let signal = status.signal();
+        signal.unwrap_or_else(|| panic!("{status}, printed:\n{}", self.printed()))
     }
 
     /// Waits for its end.

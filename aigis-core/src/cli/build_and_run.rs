@@ -79,6 +79,7 @@ fn run_here(
     let host = HostBuilder::new(ctx.home())
         .config(config)
         .observer(Arc::clone(&console) as _)
+        .crash_records(true)
         .start()?;
     if let Some(readiness) = readiness {
         readiness.report();

@@ -1,6 +1,7 @@
 //! Lists for people: plugins as a table, skills in groups.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::host::{PluginStatus, SkillInfo};
 
@@ -39,6 +40,24 @@ pub(super) fn plugins(statuses: &[PluginStatus]) -> String {
             let lead = if index == 0 { "error: " } else { "       " };
             // Writing to a string cannot fail.
             let _ = writeln!(text, "  {lead}{}", one_line(message).trim_end());
+        }
+        if let Some(crash) = &status.crash {
+            let told = one_line(&crash.told(&status.name));
+            let times = match crash.count {
+                1 => String::new(),
+                count => format!(" ({count} times so far)"),
+            };
+            let _ = writeln!(text, "  crash: {told}{times}");
+        }
+        for call in &status.slow_calls {
+            let _ = writeln!(
+                text,
+                "  slow:  `{}` of generation {} has been running for {:.1} s on thread `{}`",
+                one_line(&call.skill),
+                call.generation,
+                Duration::from_millis(call.age_ms).as_secs_f64(),
+                one_line(&call.thread)
+            );
         }
     }
     text

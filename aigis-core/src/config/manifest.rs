@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::diagnostic::{Diagnostic, Diagnostics, quoted};
 use super::entry::{PluginEntry, PluginKind};
@@ -41,6 +42,8 @@ pub struct Manifest {
     pub secrets: Vec<Secret>,
     /// How often the plugin is restarted; `None` never restarts it.
     pub restart: Option<u32>,
+    /// How long a call of one of its skills in the core may take before that is reported; `None` never reports it.
+    pub call_timeout: Option<Duration>,
     /// Where the plugin runs.
     pub host: Host,
     /// What is launched.
@@ -225,6 +228,7 @@ impl Manifest {
             requirements: checked.requirements,
             secrets: checked.secrets,
             restart: checked.restart,
+            call_timeout: checked.call_timeout,
             host: checked.host.unwrap_or_default(),
             launch,
             package: checked.package,

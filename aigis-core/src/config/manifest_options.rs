@@ -20,6 +20,7 @@ pub(super) enum OptionName {
     RequirementsFile,
     Secrets,
     Restart,
+    CallTimeout,
     Host,
     Launch,
     Package,
@@ -27,7 +28,7 @@ pub(super) enum OptionName {
 }
 
 /// The names that options have in a manifest. The original documents one spelling and uses the other.
-const SPELLINGS: [(&str, OptionName); 13] = [
+const SPELLINGS: [(&str, OptionName); 14] = [
     ("PLUGIN_TYPE", OptionName::PluginType),
     ("ENTRYPOINT", OptionName::Entrypoint),
     ("SYSTEM_REQUIREMENTS", OptionName::SystemRequirements),
@@ -37,6 +38,7 @@ const SPELLINGS: [(&str, OptionName); 13] = [
     ("REQUIREMENT_FILE", OptionName::RequirementsFile),
     ("SECRETS", OptionName::Secrets),
     ("RESTART", OptionName::Restart),
+    ("CALL_TIMEOUT", OptionName::CallTimeout),
     ("HOST", OptionName::Host),
     ("LAUNCH", OptionName::Launch),
     ("PACKAGE", OptionName::Package),

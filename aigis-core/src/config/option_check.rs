@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use super::diagnostic::{Diagnostic, Diagnostics, quoted};
 use super::entry::PluginKind;
@@ -15,6 +16,12 @@ const ROOT: &str = "{root}";
 
 /// The most restarts that can be asked for.
 const MAX_RESTARTS: u32 = 1_000_000;
+
+/// The longest timeout of calls that can be asked for: a year.
+const MAX_CALL_TIMEOUT: f64 = 365.0 * 24.0 * 60.0 * 60.0;
+
+/// The shortest one. Calls are looked at several times in it.
+const MIN_CALL_TIMEOUT: f64 = 0.01;
 
 /// The folder of the plugin, as far as it is known.
 #[derive(Clone, Copy)]
@@ -33,6 +40,7 @@ pub(super) struct Checked {
     pub(super) requirements: Option<Requirements>,
     pub(super) secrets: Vec<Secret>,
     pub(super) restart: Option<u32>,
+    pub(super) call_timeout: Option<Duration>,
     pub(super) host: Option<Host>,
     pub(super) launch: Option<Launch>,
     pub(super) package: Option<String>,
@@ -60,6 +68,7 @@ pub(super) fn check(
         requirements: checker.requirements(),
         secrets: checker.secrets(),
         restart: checker.restart(),
+        call_timeout: checker.call_timeout(),
         host: checker.host(),
         launch: checker.launch(),
         package: checker.package(),
@@ -230,6 +239,45 @@ impl<'a> Checker<'a> {
             self.mistakes.push(value_error(setting, message));
         }
         accepted
+    }
+
+    fn call_timeout(&mut self) -> Option<Duration> {
+        let setting = self.options.get(OptionName::CallTimeout)?;
+        let hint = format!(
+            "write how many seconds a call may take before it is reported; leave `{}` out to report none",
+            setting.name
+        );
+        let seconds = match setting.value.value {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "so large a number is refused anyway"
+            )]
+            RawValue::Integer(seconds) => seconds as f64,
+            RawValue::Float(seconds) => seconds,
+            _ => {
+                self.wrong_type(setting, "a number of seconds", &hint);
+                return None;
+            }
+        };
+        // Not a number is in no range.
+        if !(MIN_CALL_TIMEOUT..=MAX_CALL_TIMEOUT).contains(&seconds) {
+            let message = format!(
+                "`{}` must be at least {MIN_CALL_TIMEOUT} and at most {MAX_CALL_TIMEOUT} seconds",
+                setting.name
+            );
+            self.mistakes
+                .push(value_error(setting, message).with_hint(hint));
+            return None;
+        }
+        if self.kind == PluginKind::External {
+            self.warn(
+                setting,
+                "is ignored: an external plugin has no skills in the core",
+                "leave it out",
+            );
+            return None;
+        }
+        Some(Duration::from_secs_f64(seconds))
     }
 
     fn host(&mut self) -> Option<Host> {

@@ -5,12 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
 
+use super::deaths::Deaths;
 use super::events::Logs;
 use super::plugin::Plugin;
 use super::{Host, HostHandle, Inner, Observer, Phase, Threads, boot, core_skills};
 use crate::build::{BuildFolders, Builder, Sdk, SdkCrate, Toolchain};
 use crate::config::{Config, PluginEntry, PluginName};
-use crate::home::{Home, LockError};
+use crate::home::{Home, LockError, at};
+use crate::loader::crash::{self, CrashFile, Listed};
 use crate::logging::{Level, LogError};
 use crate::rpc::{Pool, RpcError, Server};
 
@@ -43,6 +45,7 @@ pub struct HostBuilder {
     target: Option<PathBuf>,
     observer: Option<Arc<dyn Observer>>,
     level: Option<Level>,
+    crash_records: bool,
 }
 
 impl fmt::Debug for HostBuilder {
@@ -156,6 +159,19 @@ impl HostBuilder {
         self
     }
 
+    /// Records, for the next start in this home, whose code was running when this process dies of a
+    /// fault: the program `aigis` does so.
+    ///
+    /// For this, handlers are installed for SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT and SIGTRAP, once
+    /// for the process and for good. Those that are there before the host starts run afterwards, as if
+    /// they had been called by the system; those that are installed later should call the ones that
+    /// they find. A signal that is ignored stays ignored. Without this, nothing is changed.
+    #[must_use]
+    pub fn crash_records(mut self, record: bool) -> Self {
+        self.crash_records = record;
+        self
+    }
+
     /// Takes the home, opens the socket and begins to load the plugins, which goes on in the
     /// background; see [`Host::settled`].
     ///
@@ -193,6 +209,9 @@ impl HostBuilder {
         };
         let level = self.level.unwrap_or(Level::Info);
         let logs = Logs::open(&home, level, self.observer).map_err(StartError::Log)?;
+        // What the last core has left is read before this one can leave anything.
+        let deaths = Deaths::recall(&home, &self.entries, &logs);
+        let crash = self.crash_records.then(|| record_crashes(&home, &logs));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .max_blocking_threads(1024)
@@ -229,7 +248,10 @@ impl HostBuilder {
             plugins: RwLock::new(
                 self.entries
                     .into_iter()
-                    .map(|entry| Arc::new(Plugin::new(entry)))
+                    .map(|entry| {
+                        let crash = deaths.of(&entry.name);
+                        Arc::new(Plugin::new(entry, crash))
+                    })
                     .collect(),
             ),
             launched: Mutex::default(),
@@ -240,6 +262,8 @@ impl HostBuilder {
             changed: Condvar::new(),
             board: boot::Board::default(),
             preparations: boot::Preparations::default(),
+            deaths,
+            crash: crash.flatten(),
         });
         let boot_message = format!(
             "aigis {} starts in {}",
@@ -262,6 +286,26 @@ impl HostBuilder {
         };
         boot::begin(&host.handle.inner).map_err(StartError::Threads)?;
         Ok(host)
+    }
+}
+
+/// Makes ready what is written when the process dies. A core that cannot is still a core.
+fn record_crashes(home: &Home, logs: &Logs) -> Option<(Arc<CrashFile>, Listed)> {
+    let file = CrashFile::create(&home.crash_file())
+        .map_err(|error| at(&home.crash_file(), error))
+        .and_then(|file| crash::install().map(|()| file));
+    match file {
+        Ok(file) => {
+            let listed = Listed::host(&file);
+            Some((file, listed))
+        }
+        Err(error) => {
+            logs.core(
+                Level::Warn,
+                format!("crashes will not be recorded: {error}"),
+            );
+            None
+        }
     }
 }
 

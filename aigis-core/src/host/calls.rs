@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 
 use super::{HostError, Inner, lock};
 use crate::config::PluginName;
+use crate::loader::crash::CrashFile;
 use crate::loader::guard::{Slot, Visit};
 use crate::loader::{Done, Route, Runner, Services};
 use crate::logging::Level;
@@ -221,6 +222,10 @@ impl Services for Inner {
 
     fn log(&self, plugin: &PluginName, level: Level, message: &str) {
         self.logs.plugin(plugin.as_str(), level, message);
+    }
+
+    fn crash_file(&self) -> Option<Arc<CrashFile>> {
+        self.crash.as_ref().map(|(file, _)| Arc::clone(file))
     }
 
     fn record(&self, plugin: &PluginName, around: &Around, record: &Record<'_>) {

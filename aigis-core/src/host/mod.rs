@@ -27,6 +27,7 @@ mod builder;
 mod calls;
 mod compatibility;
 mod core_skills;
+mod deaths;
 mod events;
 mod operations;
 mod plugin;
@@ -61,6 +62,7 @@ use tokio::sync::oneshot;
 use crate::build::Builder;
 use crate::config::PluginName;
 use crate::home::{Home, HomeLock};
+use crate::loader::crash::{CrashFile, Listed};
 use crate::loader::guard::{Slot, Switchboard};
 use crate::registry::Registry;
 use crate::rpc::{Pool, Server};
@@ -70,9 +72,10 @@ use operations::Reload;
 use plugin::Plugin;
 use replace::Replacement;
 
-pub use crate::loader::{GenerationState, GenerationStatus};
+pub use crate::loader::{GenerationState, GenerationStatus, SlowCall};
 pub use builder::{HostBuilder, StartError};
 pub use calls::{STEP_FAILED, UNKNOWN_PLUGIN};
+pub use deaths::Crash;
 pub use events::{Event, Observer};
 pub use requirements::RequirementsError;
 pub use secrets::SecretsError;
@@ -184,6 +187,9 @@ pub(crate) struct Inner {
     changed: Condvar,
     board: boot::Board,
     preparations: boot::Preparations,
+    deaths: deaths::Deaths,
+    /// Where it is recorded that the process dies; kept so that the handler finds it.
+    crash: Option<(Arc<CrashFile>, Listed)>,
 }
 
 /// A launched plugin that has not opened its session, or has.
@@ -243,6 +249,7 @@ impl Inner {
     }
 
     pub(crate) fn status(&self) -> Vec<PluginStatus> {
+        crate::loader::look_for_slow_calls();
         self.plugins()
             .iter()
             .map(|plugin| plugin.status())

@@ -13,7 +13,7 @@ use super::process::{self, Process};
 use super::secrets::{self, Delivered};
 use super::step::{Step, StepError};
 use super::swap::Incoming;
-use super::{Inner, PluginStatus, State, lock};
+use super::{Crash, Inner, PluginStatus, State, lock};
 use crate::config::{GitReference, Manifest, PluginEntry, PluginKind, PluginName};
 use crate::home::at;
 use crate::loader::{Generation, GenerationState, Life};
@@ -43,6 +43,8 @@ struct Live {
     /// The latest number that was given to a load or launch, whether or not it came to anything.
     last_number: u64,
     error: Option<String>,
+    /// How the core has died in it before.
+    crash: Option<Crash>,
     /// The library that serves.
     library: Option<Arc<Generation>>,
     /// The loaded versions of its library, the oldest first.
@@ -70,7 +72,7 @@ pub(crate) struct Candidate {
 }
 
 impl Plugin {
-    pub(crate) fn new(entry: PluginEntry) -> Self {
+    pub(crate) fn new(entry: PluginEntry, crash: Option<Crash>) -> Self {
         Self {
             entry,
             live: Mutex::new(Live {
@@ -80,6 +82,7 @@ impl Plugin {
                 generation: 0,
                 last_number: 0,
                 error: None,
+                crash,
                 library: None,
                 lives: Vec::new(),
             }),
@@ -107,7 +110,18 @@ impl Plugin {
             source: source_text(&self.entry),
             error: live.error.clone(),
             generations: live.lives.iter().map(|life| life.status()).collect(),
+            crash: live.crash.clone(),
+            slow_calls: live
+                .lives
+                .iter()
+                .flat_map(|life| life.slow_calls())
+                .collect(),
         }
+    }
+
+    /// Says what is known of how the core has died in the version that is loaded.
+    pub(super) fn has_crashed(&self, crash: Option<Crash>) {
+        lock(&self.live).crash = crash;
     }
 
     /// Remembers a version of its library that has been loaded.
@@ -252,7 +266,13 @@ impl Inner {
             return Err(failed(Step::Prepare(error)));
         }
         let library = match file {
-            Some(file) => Some(self.open_library(plugin, &file, number).map_err(failed)?),
+            Some(file) => {
+                let library = self.open_library(plugin, &file, number).map_err(failed)?;
+                if let Some(timeout) = prepared.manifest.call_timeout {
+                    crate::loader::watch(&library, timeout);
+                }
+                Some(library)
+            }
             None => None,
         };
         if is_core && !plugin.state().is_settled() {

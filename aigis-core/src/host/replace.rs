@@ -40,7 +40,7 @@ impl Inner {
             return Err(HostError::Refused(message));
         }
         let entry = self.entry_of(what, old.entry.kind)?;
-        let new = Arc::new(Plugin::new(entry));
+        let new = Arc::new(Plugin::new(entry, None));
         let (old_name, new_name) = (what.old, what.new);
         let message = format!("replacing {old_name} with {new_name}");
         self.logs.core(Level::Info, message);

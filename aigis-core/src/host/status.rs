@@ -5,8 +5,9 @@ use std::fmt;
 use aigis_plugin_api::signature::Signature;
 use serde::{Deserialize, Serialize};
 
+use super::deaths::Crash;
 use crate::config::PluginKind;
-use crate::loader::GenerationStatus;
+use crate::loader::{GenerationStatus, SlowCall};
 
 /// Where a plugin is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +95,12 @@ pub struct PluginStatus {
     /// lately.
     #[serde(default)]
     pub generations: Vec<GenerationStatus>,
+    /// How an earlier core has died while this version of it was running, if one has.
+    #[serde(default)]
+    pub crash: Option<Crash>,
+    /// The calls that take longer than its `CALL_TIMEOUT` now.
+    #[serde(default)]
+    pub slow_calls: Vec<SlowCall>,
 }
 
 /// One skill, as `aigis skills` shows it.

@@ -34,6 +34,12 @@ impl Inner {
         file: &std::path::Path,
         number: u64,
     ) -> Result<Arc<Generation>, Step> {
+        let name = plugin.name();
+        match self.deaths.loads(name, &loader::artifact(file)) {
+            Ok(crash) => plugin.has_crashed(crash),
+            // It would only be remembered for too long.
+            Err(error) => self.logs.core(Level::Warn, error.to_string()),
+        }
         let deadline = loader::PROBE_DEADLINE;
         let probed = self
             .wait_on(loader::probe(&self.program, file, deadline))
@@ -43,8 +49,8 @@ impl Inner {
         }
         let services = Arc::clone(self) as Arc<dyn loader::Services>;
         let copies = self.home.run().join("libraries");
-        let generation = loader::load(file, &copies, plugin.name(), number, probed, &services)
-            .map_err(Step::Load)?;
+        let generation =
+            loader::load(file, &copies, name, number, probed, &services).map_err(Step::Load)?;
         plugin.follow(generation.life());
         Ok(generation)
     }

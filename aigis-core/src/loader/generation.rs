@@ -14,7 +14,8 @@ use aigis_plugin_api::__private::{Description, Failure, FailureKind, Grant, Shap
 use aigis_plugin_api::abi::{Buffer, Descriptor, HostApi, SYMBOL, Status};
 use aigis_plugin_api::codec;
 
-use super::follow::{self, Opened};
+use super::crash::{Listed, Whose};
+use super::follow::{self, Followed, Opened};
 use super::guard::{Stay, Within, seats};
 use super::host_api::{self, HostContext};
 use super::life::{GenerationState, Life};
@@ -57,6 +58,8 @@ pub(crate) struct Generation {
     pub(super) library: Opened,
     pub(super) copy: PathBuf,
     pub(super) life: Arc<Life>,
+    /// By it the code is known if the process dies in it; until it is unmapped.
+    pub(super) listed: Mutex<Option<Listed>>,
 }
 
 impl Generation {
@@ -236,6 +239,7 @@ pub(crate) fn load(
     services: &Arc<dyn Services>,
 ) -> Result<Arc<Generation>, LoadError> {
     let copy = copy(library, copies, plugin, number)?;
+    let artifact = artifact(library);
     // SAFETY: the probe has opened this very file, run its constructors and come back.
     let library = unsafe { follow::open(&copy) }.map_err(LoadError::Library)?;
     let address = library
@@ -258,8 +262,13 @@ pub(crate) fn load(
     )));
     let api: &'static HostApi = Box::leak(Box::new(host_api::of(context)));
     let bytes = library.followed().bytes();
+    let servings = servings(&descriptor, &description, &label, services);
+    let listed = services.crash_file().map(|file| {
+        let whose = whose(&label, artifact, library.followed(), &servings);
+        Listed::library(&file, whose)
+    });
     let generation = Arc::new(Generation {
-        servings: servings(&descriptor, &description, &label, services),
+        servings,
         label,
         descriptor,
         services: Arc::downgrade(services),
@@ -271,9 +280,36 @@ pub(crate) fn load(
         library,
         copy,
         life: Arc::new(Life::new(number, bytes)),
+        listed: Mutex::new(listed),
     });
     generation.context.belongs_to(&generation);
     Ok(generation)
+}
+
+/// Returns the name of a library's file, which follows from its content.
+pub(crate) fn artifact(library: &Path) -> String {
+    let name = library.file_name().unwrap_or(library.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+/// Makes what a library is known by if the process dies in it.
+fn whose(label: &Label, artifact: String, followed: &Arc<Followed>, servings: &[Serving]) -> Whose {
+    let addresses = servings.as_ptr_range();
+    // The last one is no skill.
+    let skills = servings.split_last().map_or(&[][..], |(_, skills)| skills);
+    Whose {
+        plugin: label.plugin.to_string(),
+        generation: label.generation,
+        artifact,
+        library: followed.range(),
+        servings: addresses.start.addr()..addresses.end.addr(),
+        stride: size_of::<Serving>(),
+        skills: skills
+            .iter()
+            .map(|serving| serving.offer.name.clone())
+            .collect(),
+        followed: Arc::as_ptr(followed).addr(),
+    }
 }
 
 fn servings(
@@ -301,7 +337,6 @@ fn servings(
                     descriptor: Arc::clone(descriptor),
                     services: Arc::downgrade(services),
                 }),
-                label: Arc::clone(label),
             },
         }
     });
@@ -320,7 +355,7 @@ fn servings(
             id: signature.id(),
             signature,
         }),
-        body: Body::Home(Arc::clone(label)),
+        body: Body::Home,
     };
     skills.chain(std::iter::once(home)).collect()
 }

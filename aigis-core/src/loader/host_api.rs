@@ -70,9 +70,9 @@ impl Started {
 
     /// Remembers how to end a call, unless nobody waits for it any more.
     fn goes_on(&self, call: u64, runner: Arc<Runner>) {
-        match self.waiting().get_mut(&call) {
-            Some(waiting) => return waiting.underway = Some(runner),
-            None => {}
+        if let Some(waiting) = self.waiting().get_mut(&call) {
+            waiting.underway = Some(runner);
+            return;
         }
         runner.give_up(cancelled());
     }

@@ -38,6 +38,27 @@ pub struct GenerationStatus {
     pub reason: Option<String>,
 }
 
+/// A call that takes longer than its plugin's `CALL_TIMEOUT`, as `aigis status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowCall {
+    /// The full name of the skill.
+    pub skill: String,
+    /// The name of the thread that it runs on.
+    pub thread: String,
+    /// For how many milliseconds it has been seen to run.
+    pub age_ms: u64,
+    /// The number of the load that it runs in.
+    pub generation: u64,
+}
+
+/// A call that takes long.
+#[derive(Debug)]
+pub(super) struct Slow {
+    pub(super) skill: String,
+    pub(super) thread: String,
+    pub(super) since: Instant,
+}
+
 /// The life of one generation, for whoever follows it.
 #[derive(Debug)]
 pub(crate) struct Life {
@@ -45,6 +66,8 @@ pub(crate) struct Life {
     /// Its `cleanup` has run.
     cleaned_up: AtomicBool,
     changed: Condvar,
+    /// The calls that take long, at the last look.
+    slow: Mutex<Vec<Slow>>,
 }
 
 impl Life {
@@ -58,6 +81,7 @@ impl Life {
             }),
             cleaned_up: AtomicBool::new(false),
             changed: Condvar::new(),
+            slow: Mutex::default(),
         }
     }
 
@@ -69,6 +93,28 @@ impl Life {
     /// Returns how it is.
     pub(crate) fn status(&self) -> GenerationStatus {
         self.lock().clone()
+    }
+
+    /// Says which calls take long now.
+    pub(super) fn has_slow(&self, calls: Vec<Slow>) {
+        *self.slow.lock().unwrap_or_else(PoisonError::into_inner) = calls;
+    }
+
+    /// Returns the calls that take long, the oldest first.
+    pub(crate) fn slow_calls(&self) -> Vec<SlowCall> {
+        let generation = self.lock().number;
+        let slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut calls: Vec<SlowCall> = slow
+            .iter()
+            .map(|call| SlowCall {
+                skill: call.skill.clone(),
+                thread: call.thread.clone(),
+                age_ms: u64::try_from(call.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+                generation,
+            })
+            .collect();
+        calls.sort_by_key(|call| std::cmp::Reverse(call.age_ms));
+        calls
     }
 
     /// Comes to a state, with what there is to say about it.

@@ -5,6 +5,7 @@
 //! next version in its place. What has been taken out of its slots is [retired](retire): when the last
 //! call has left, its `cleanup` runs, and then the library goes.
 
+pub(crate) mod crash;
 mod entries;
 mod follow;
 mod generation;
@@ -18,6 +19,7 @@ mod probe;
 mod retire;
 mod runner;
 mod serving;
+mod slow;
 mod spans;
 mod task;
 mod tasks;
@@ -33,16 +35,18 @@ use crate::config::PluginName;
 use crate::logging::Level;
 use crate::logging::spans::Around;
 use crate::logging::twin::Record;
+use crash::CrashFile;
 use guard::{Slot, Visit};
 
-pub(crate) use generation::{Generation, is_constructing, load};
+pub(crate) use generation::{Generation, artifact, is_constructing, load};
 pub(crate) use life::Life;
-pub use life::{GenerationState, GenerationStatus};
+pub use life::{GenerationState, GenerationStatus, SlowCall};
 pub(crate) use link::{Link, Pins};
 pub(crate) use probe::{PROBE_ARGUMENT, Probed, probe, probe_main};
 pub(crate) use retire::retire;
 pub(crate) use runner::{Done, Runner};
 pub(crate) use serving::{CoreSkill, Serving};
+pub(crate) use slow::{look as look_for_slow_calls, watch};
 
 /// Where a call of a library goes.
 pub(crate) enum Route<'a> {
@@ -90,6 +94,9 @@ pub(crate) trait Services: Send + Sync + 'static {
 
     /// Writes into a plugin's log.
     fn log(&self, plugin: &PluginName, level: Level, message: &str);
+
+    /// Returns where it is recorded that a library has ended the process; `None` for nowhere.
+    fn crash_file(&self) -> Option<Arc<CrashFile>>;
 
     /// Writes what the plugin itself says into its log; `around` are the spans around it.
     fn record(&self, plugin: &PluginName, around: &Around, record: &Record<'_>);

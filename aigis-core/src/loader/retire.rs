@@ -148,6 +148,8 @@ impl Generation {
         let outcome = unsafe { self.library.close() };
         match outcome {
             Outcome::Unmapped { bytes } => {
+                // Its addresses may be another library's from now on.
+                drop(self.listed.lock().map(|mut listed| listed.take()));
                 let _ = fs::remove_file(&self.copy);
                 let message = format!(
                     "generation {} is gone from memory ({} KiB)",

@@ -8,7 +8,6 @@ use aigis_plugin_api::abi::{Buffer, Bytes, Descriptor, Status};
 use aigis_plugin_api::signature::SignatureId;
 
 use super::Services;
-use super::generation::Label;
 use super::task::Pending;
 use crate::logging::spans::Boundary;
 use crate::registry::Offer;
@@ -38,13 +37,11 @@ pub(super) enum Body {
         index: u32,
         /// For an async skill: what makes its futures and polls them.
         begin: Option<Begin>,
-        /// Whose it is.
-        label: Arc<Label>,
     },
     /// A function of the core itself.
     Core(CoreSkill),
     /// No skill: a frame with it names the generation as a whole.
-    Home(Arc<Label>),
+    Home,
 }
 
 /// A function of the core: encoded arguments in, encoded result out.
@@ -109,18 +106,10 @@ impl Serving {
                 read(status, out)
             }
             Body::Core(skill) => skill(arguments),
-            Body::Home(_) => Err(Failure::new(
+            Body::Home => Err(Failure::new(
                 aigis_plugin_api::FailureKind::Internal,
                 "a generation is not a skill",
             )),
-        }
-    }
-
-    /// Returns whose code runs when this is entered; `None` for the core's own.
-    pub(crate) fn label(&self) -> Option<&Arc<Label>> {
-        match &self.body {
-            Body::Library { label, .. } | Body::Home(label) => Some(label),
-            Body::Core(_) => None,
         }
     }
 }

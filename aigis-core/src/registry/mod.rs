@@ -306,11 +306,14 @@ mod tests {
         }
     }
 
+    /// A name, and which of the offers takes it.
+    type Changed = (String, Option<(usize, usize)>);
+
     /// Installs and returns what changes: the names, and what takes each.
     fn install(
         registry: &mut Registry<String>,
         set: &[Offered],
-    ) -> Result<Vec<(String, Option<(usize, usize)>)>, Vec<Conflict>> {
+    ) -> Result<Vec<Changed>, Vec<Conflict>> {
         let changes = registry.prepare(set, str::to_owned)?;
         registry.commit(set);
         Ok(changes

@@ -174,7 +174,8 @@ pub(super) static LAYOUT: &[Fields] = &[
         Seat {
             attention,
             depth,
-            frames
+            frames,
+            entered
         }
     ),
     fields!("Request", Request<'static> { name, link, arguments, timeout_ms }),

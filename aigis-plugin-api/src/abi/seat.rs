@@ -35,6 +35,9 @@ pub struct Seat {
     pub(super) depth: AtomicU32,
     /// What must stay, the outermost call first; null from `depth` on.
     pub(super) frames: [AtomicPtr<c_void>; SEAT_FRAMES],
+    /// How often each frame has been put up, wrapping: two looks at a frame with one count see one
+    /// call.
+    pub(super) entered: [AtomicU32; SEAT_FRAMES],
 }
 
 impl Seat {
@@ -44,6 +47,7 @@ impl Seat {
             attention: AtomicU32::new(attention),
             depth: AtomicU32::new(0),
             frames: std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut())),
+            entered: std::array::from_fn(|_| AtomicU32::new(0)),
         }
     }
 
@@ -63,6 +67,11 @@ impl Seat {
     ) -> Option<*mut c_void> {
         let depth = self.depth.load(Ordering::Relaxed);
         let frame = self.frames.get(depth as usize)?;
+        if let Some(entered) = self.entered.get(depth as usize) {
+            // Nobody else writes it. It comes before the frame, so that whoever sees that sees this.
+            let count = entered.load(Ordering::Relaxed).wrapping_add(1);
+            entered.store(count, Ordering::Relaxed);
+        }
         let mut seen = place();
         frame.store(seen, Ordering::Release);
         fence();
@@ -118,6 +127,17 @@ impl Seat {
         let all = self.frames.iter().take(outer as usize);
         let all = all.map(|frame| frame.load(Ordering::Relaxed));
         all.filter(|content| !content.is_null())
+    }
+
+    /// Returns the frames that stand as [`frames`](Self::frames) does, each with its depth and how often
+    /// a frame has been put up there.
+    pub fn calls(&self) -> impl Iterator<Item = (usize, *mut c_void, u32)> {
+        let all = self.frames.iter().zip(&self.entered).enumerate();
+        let all = all.map(|(depth, (frame, entered))| {
+            let content = frame.load(Ordering::Acquire);
+            (depth, content, entered.load(Ordering::Relaxed))
+        });
+        all.filter(|(_, content, _)| !content.is_null())
     }
 
     /// Asks the owner for attention at its next leave; `bits` say what for.

@@ -122,7 +122,8 @@ fn lists_as_json_have_exactly_the_documented_keys() {
             json,
             serde_json::json!([{
                 "name": "greeter", "kind": "core", "state": "ready", "pid": 4711, "restarts": 0,
-                "generation": 1, "source": "../greeter", "error": null
+                "generation": 1, "source": "../greeter", "error": null, "generations": [],
+                "crash": null, "slow_calls": []
             }])
         );
         let ended = aigis(home, &["skills", "--json", "--plugin", "greeter"]);
@@ -222,7 +223,8 @@ fn steps_of_a_plugin_and_how_they_fail() {
             &["start", "greeter", "--json"],
             Exit::Ok,
             "{\"name\":\"greeter\",\"kind\":\"core\",\"state\":\"ready\",\"pid\":4711,\
-             \"restarts\":0,\"generation\":1,\"source\":\"../greeter\",\"error\":null}\n",
+             \"restarts\":0,\"generation\":1,\"source\":\"../greeter\",\"error\":null,\
+             \"generations\":[],\"crash\":null,\"slow_calls\":[]}\n",
             "",
         );
         check(

@@ -87,6 +87,8 @@ fn status(name: &str, state: State) -> PluginStatus {
         source: "../greeter".to_owned(),
         error: None,
         generations: Vec::new(),
+        crash: None,
+        slow_calls: Vec::new(),
     }
 }
 

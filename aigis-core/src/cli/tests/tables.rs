@@ -5,7 +5,7 @@ use aigis_plugin_api::signature::{Shape, Signature};
 use super::super::table;
 use super::status;
 use crate::config::PluginKind;
-use crate::host::{SkillInfo, State};
+use crate::host::{Crash, SkillInfo, SlowCall, State};
 
 #[test]
 fn plugins_are_aligned_and_errors_stand_below() {
@@ -26,6 +26,37 @@ a-long-plugin-name  internal  crash-loop  -     12        0    https://git.examp
   error: exited with code 3
          its last line\\u{1b}[2J
 "
+    );
+}
+
+#[test]
+fn crashes_and_slow_calls_stand_below() {
+    let mut greeter = status("greeter", State::Ready);
+    greeter.crash = Some(Crash {
+        count: 2,
+        signal: "SIGSEGV".to_owned(),
+        stack_overflow: true,
+        at: "2026-01-01T00:00:00Z".to_owned(),
+        generation: 3,
+        skill: Some("greeter.greet".to_owned()),
+        thread: "worker".to_owned(),
+    });
+    greeter.slow_calls.push(SlowCall {
+        skill: "greeter.greet".to_owned(),
+        thread: "a\x1bthread".to_owned(),
+        age_ms: 12_345,
+        generation: 4,
+    });
+    let table = table::plugins(&[greeter]);
+    let below: Vec<&str> = table.lines().skip(2).collect();
+    assert_eq!(
+        below,
+        [
+            "  crash: the core died of SIGSEGV (stack overflow) at 2026-01-01T00:00:00Z while \
+             `greeter.greet` of generation 3 was running on thread `worker` (2 times so far)",
+            "  slow:  `greeter.greet` of generation 4 has been running for 12.3 s on thread \
+             `a\\u{1b}thread`",
+        ]
     );
 }
 

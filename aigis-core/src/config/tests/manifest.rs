@@ -1,5 +1,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::super::{
     Config, Diagnostics, Host, Launch, Manifest, ManifestOptions, PluginEntry, PluginKind,
@@ -68,6 +69,7 @@ fn the_documented_core_manifest() {
         requirements: Some(requirements),
         secrets: Vec::new(),
         restart: None,
+        call_timeout: None,
         host: Host::Local,
         launch: Launch::None,
         package: None,
@@ -316,6 +318,29 @@ fn restart_has_bounds() {
     ] {
         let mistakes = internal(&format!("RESTART = {wrong}\n")).unwrap_err();
         assert_eq!(mistakes.len(), 1, "{wrong}");
+    }
+}
+
+#[test]
+fn a_call_timeout_is_a_number_of_seconds() {
+    for (written, milliseconds) in [("30", 30_000), ("0.5", 500), ("0.01", 10)] {
+        let parsed = internal(&format!("CALL_TIMEOUT = {written}\n")).unwrap();
+        let expected = Duration::from_millis(milliseconds);
+        assert_eq!(parsed.call_timeout, Some(expected), "{written}");
+        assert_eq!(parsed.warnings, []);
+    }
+    for wrong in [
+        "0",
+        "-1",
+        "0.001",
+        "nan",
+        "inf",
+        "\"30\"",
+        "true",
+        "99999999999999999999999",
+    ] {
+        let mistakes = internal(&format!("CALL_TIMEOUT = {wrong}\n")).unwrap_err();
+        assert_eq!(mistakes.len(), 1, "{wrong}: {mistakes}");
     }
 }
 

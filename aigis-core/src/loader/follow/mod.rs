@@ -13,8 +13,7 @@
 //! 2. When no call will begin any more, each thread that has called it and is outside of it calls
 //!    [`run_here`] for it; [`holds_here`] says cheaply whether that is of any use. A thread that
 //!    ends does so by itself.
-//! 3. [`Followed::wait_clear`] or [`Followed::on_clear`] tell when nothing is left;
-//!    [`Followed::clear`] names the threads that hold something.
+//! 3. [`Followed::wait_clear`] tells when nothing is left; [`Followed::clear`] names the threads that hold something.
 //! 4. [`Opened::close`] unmaps it and looks whether it is gone. As long as it is not clear, it says
 //!    who holds it, and can be called again.
 //!
@@ -41,8 +40,9 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use image::Image;
 use watch::Watch;
 
+pub(crate) use process::{Tid, name as thread_name};
 pub(crate) use record::Followed;
-pub(crate) use thread::{holds_here, run_here};
+pub(crate) use thread::{holds_here, run_here, starter_here};
 
 /// Libraries are opened and closed one at a time: what changes meanwhile is due to this one.
 static LOADING: Mutex<()> = Mutex::new(());

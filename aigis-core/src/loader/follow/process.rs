@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// A thread's number, as the system counts.
-pub(super) type Tid = i32;
+pub(crate) type Tid = i32;
 
 /// Returns the number of the calling thread.
 pub(super) fn this_thread() -> Tid {
@@ -14,7 +14,7 @@ pub(super) fn this_thread() -> Tid {
 }
 
 /// Returns a thread's name; none if it is gone.
-pub(super) fn name(thread: Tid) -> Option<String> {
+pub(crate) fn name(thread: Tid) -> Option<String> {
     let name = fs::read(format!("/proc/self/task/{thread}/comm")).ok()?;
     Some(String::from_utf8_lossy(&name).trim_end().to_owned())
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_void;
 use std::fmt;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -42,8 +41,6 @@ struct State {
     started: u64,
     threads: BTreeMap<Tid, Held>,
     keys: BTreeMap<libc::pthread_key_t, Key>,
-    /// To be told when it is clear.
-    told: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 struct Key {
@@ -101,6 +98,11 @@ impl Followed {
         &self.path
     }
 
+    /// Returns the addresses that it was mapped to; empty if they are not known.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
     /// Returns how many bytes of it were mapped when it was opened.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
@@ -117,6 +119,7 @@ impl Followed {
     }
 
     /// Counts the threads that the library has started and that have not ended.
+    #[cfg(test)]
     pub(crate) fn threads(&self) -> usize {
         let state = self.lock();
         let running = state.threads.values().filter(|held| held.is_its_own);
@@ -124,6 +127,7 @@ impl Followed {
     }
 
     /// Counts what has to be destroyed: thread-locals and values of keys, in all threads.
+    #[cfg(test)]
     pub(crate) fn pending(&self) -> usize {
         let state = self.lock();
         let held = state.threads.values();
@@ -169,16 +173,6 @@ impl Followed {
             };
         }
         Ok(())
-    }
-
-    /// Calls `tell` once: now if the library is clear, otherwise on the thread that makes it so.
-    ///
-    /// That thread may be in the middle of the library's code or at its own end, so `tell` may wake
-    /// another thread and must not close the library.
-    pub(crate) fn on_clear(&self, tell: impl FnOnce() + Send + 'static) {
-        let mut state = self.lock();
-        state.told.push(Box::new(tell));
-        self.tell(state);
     }
 
     pub(super) fn has_gap(&self, why: String) {
@@ -309,16 +303,10 @@ impl Followed {
     }
 
     /// Tells whoever waits, if it is clear.
-    fn tell(&self, mut state: MutexGuard<'_, State>) {
-        if !state.is_clear() {
-            return;
-        }
-        let told = std::mem::take(&mut state.told);
-        drop(state);
-        self.changed.notify_all();
-        for tell in told {
-            // There may be C code above, which a panic must not cross.
-            let _ = catch_unwind(AssertUnwindSafe(tell));
+    fn tell(&self, state: MutexGuard<'_, State>) {
+        if state.is_clear() {
+            drop(state);
+            self.changed.notify_all();
         }
     }
 

@@ -109,6 +109,13 @@ fn here<'a>() -> &'a Here {
     unsafe { &*here }
 }
 
+/// Returns the address of the books of the library that has started this thread. Takes no lock and
+/// allocates nothing.
+pub(crate) fn starter_here() -> Option<usize> {
+    let starter = existing()?.starter.get()?;
+    Some(Arc::as_ptr(starter).addr())
+}
+
 /// Notes a destructor of a thread-local.
 pub(super) fn register(followed: Arc<Followed>, destructor: Destructor, object: *mut c_void) {
     let here = here();

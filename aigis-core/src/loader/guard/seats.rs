@@ -257,13 +257,6 @@ impl Visit {
         // Whoever takes it out frees it only when the frame is gone, which is when `self` is.
         unsafe { &*self.serving }
     }
-
-    /// Keeps the frame for the library that called, which leaves by itself.
-    pub(crate) fn into_seat(self) -> *const Seat {
-        let seat = std::ptr::from_ref(&self.place.seat);
-        std::mem::forget(self);
-        seat
-    }
 }
 
 impl Drop for Visit {
@@ -374,14 +367,38 @@ pub(crate) fn frames_here() -> impl Iterator<Item = *mut c_void> {
     places_here().flat_map(|place| place.seat.frames())
 }
 
-/// Returns which threads are inside of `these`, as the system numbers them.
-pub(crate) fn threads_inside(these: &Within) -> Vec<u32> {
-    let places = lock(&PLACES);
-    let inside = places
-        .all
-        .iter()
-        .filter(|place| place.seat.frames().any(|frame| these.holds(frame)));
-    inside
-        .map(|place| place.thread.load(Ordering::Relaxed))
-        .collect()
+/// Returns the innermost frame of this thread's seat, if it is settled. Takes no lock and allocates
+/// nothing.
+pub(crate) fn innermost_here() -> Option<usize> {
+    let frame = PLACE.get()?.seat.frames().last()?;
+    Source::is_settled(frame).then_some(frame.addr())
+}
+
+/// A frame that stands, as it is seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Standing {
+    /// Where it stands: the place, and how many stand below it.
+    pub(crate) seat: usize,
+    pub(crate) depth: usize,
+    /// How often one has been put up there.
+    pub(crate) count: u32,
+    /// The address of what it names.
+    pub(crate) serving: usize,
+    /// The thread, as the system numbers it; 0 if that is not known.
+    pub(crate) thread: u32,
+}
+
+/// Calls `look` with every frame of every thread.
+pub(crate) fn look_at_all(mut look: impl FnMut(&Standing)) {
+    for place in &lock(&PLACES).all {
+        for (depth, content, count) in place.seat.calls() {
+            look(&Standing {
+                seat: std::ptr::from_ref(*place).addr(),
+                depth,
+                count,
+                serving: content.addr(),
+                thread: place.thread.load(Ordering::Relaxed),
+            });
+        }
+    }
 }

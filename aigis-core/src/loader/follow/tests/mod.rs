@@ -140,15 +140,14 @@ fn a_forgotten_thread_is_named_and_the_library_goes_when_it_has_ended() {
             retained(&library),
             "thread `forgotten`, which it started, still runs"
         );
-        let (clear, is_clear) = mpsc::channel();
-        library.followed().on_clear(move || {
-            let _ = clear.send(());
-        });
-        assert!(is_clear.try_recv().is_err());
         library.call("release");
         // Letting it go has made this thread hold something again, perhaps.
         run_only(library.followed());
-        is_clear.recv_timeout(DEADLINE).expect("becomes clear");
+        let deadline = Some(Instant::now() + DEADLINE);
+        library
+            .followed()
+            .wait_clear(deadline)
+            .expect("becomes clear");
         assert_eq!(drops.load(SeqCst), 1);
         gone(&library);
     });
