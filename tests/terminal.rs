@@ -143,6 +143,8 @@ fn lists_have_their_form(home: &TestHome) {
             "generations": [
                 { "number": 1, "state": "serving", "bytes": null, "reason": null },
             ],
+            "crash": null,
+            "slow_calls": [],
         }])
     );
     let skills = list("skills");

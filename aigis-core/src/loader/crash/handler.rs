@@ -53,17 +53,21 @@ pub(crate) fn install() -> io::Result<()> {
         }
         // First, so that a signal that comes at once finds it.
         let _ = before.set(found);
-        set(*signal, &ours())?;
+        set(*signal, &ours(*signal))?;
     }
     Ok(())
 }
 
-fn ours() -> sigaction {
+fn ours(signal: c_int) -> sigaction {
     // SAFETY: zeros are an empty mask, no flags and the default action.
     let mut ours: sigaction = unsafe { mem::zeroed() };
     ours.sa_sigaction = address();
-    // On the thread's stack for handlers, if it has one: its own may be used up.
-    ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    ours.sa_flags = libc::SA_SIGINFO;
+    if matches!(signal, libc::SIGSEGV | libc::SIGBUS) {
+        // On the thread's stack for handlers, if it has one: its own may be used up. That is a small
+        // one, so what may be handled on the thread's own is.
+        ours.sa_flags |= libc::SA_ONSTACK;
+    }
     ours
 }
 
@@ -75,7 +79,7 @@ fn give_others_back(signal: c_int, back: bool) {
             let _ = if back {
                 set(*other, before)
             } else {
-                set(*other, &ours())
+                set(*other, &ours(*other))
             };
         }
     }
