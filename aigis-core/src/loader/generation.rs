@@ -21,7 +21,7 @@ use super::host_api::{self, HostContext};
 use super::life::{GenerationState, Life};
 use super::link::Pins;
 use super::memory::OwnMemory;
-use super::serving::{Begin, Body, Serving, read};
+use super::serving::{Begin, Body, Key, Serving, read};
 use super::{LoadError, Probed, Services, entries, linux};
 use crate::config::PluginName;
 use crate::logging::spans::Carried;
@@ -323,7 +323,7 @@ fn servings(
         let id = skill.signature.id();
         Serving {
             entry: (descriptor.direct)(index),
-            id,
+            id: Key::of(&id),
             offer: Arc::new(Offer {
                 name: skill.name.clone(),
                 doc: skill.doc.clone(),
@@ -348,7 +348,7 @@ fn servings(
     };
     let home = Serving {
         entry: std::ptr::null(),
-        id: signature.id(),
+        id: Key::of(&signature.id()),
         offer: Arc::new(Offer {
             name: label.plugin.to_string(),
             doc: String::new(),

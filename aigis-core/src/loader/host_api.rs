@@ -15,9 +15,11 @@ use aigis_plugin_api::codec;
 use aigis_plugin_api::signature::{Signature, SignatureId};
 
 use super::generation::Generation;
+use super::guard::fences;
 use super::guard::seats::{self, Stay, Visit};
 use super::link::Pins;
 use super::runner::{Done, Runner};
+use super::serving::Serving;
 use super::spans::{self, Spans};
 use super::task::Frame;
 use super::tasks::{self, Tasks};
@@ -246,7 +248,10 @@ pub(super) fn of(context: &'static HostContext) -> HostApi {
         start,
         cancel,
         link,
-        enter,
+        enter: match fences::are_everywhere() {
+            true => enter::<true>,
+            false => enter::<false>,
+        },
         attend,
         inside,
         sleep: tasks::sleep,
@@ -465,18 +470,39 @@ unsafe extern "C" fn link(
     )
 }
 
-unsafe extern "C" fn enter(_: *const c_void, link: *const c_void) -> Entered {
+unsafe extern "C" fn enter<const FENCED: bool>(_: *const c_void, link: *const c_void) -> Entered {
     // SAFETY: the library passes what `link` returned.
-    let entered = unsafe { link_of(link) }.and_then(|link| {
-        seats::enter_typed(&link.source(), |serving| {
-            // The entry's type follows from the signature: it is for callers with the same one only.
-            if serving.id == link.id {
-                serving.entry
-            } else {
-                std::ptr::null()
-            }
-        })
+    let straight = unsafe { link_of(link) }.and_then(|link| {
+        seats::try_enter_typed::<FENCED>(&link.source(), |serving| fitting(link, serving))
     });
+    match straight {
+        Some((entry, seat)) => Entered { entry, seat },
+        // SAFETY: as above.
+        None => unsafe { enter_slowly(link) },
+    }
+}
+
+/// Returns the entry of what serves a link, or null.
+#[inline]
+fn fitting(link: &Link, serving: &Serving) -> *const c_void {
+    // The entry's type follows from the signature: it is for callers with the same one only.
+    if serving.id.is(link.key) {
+        serving.entry
+    } else {
+        std::ptr::null()
+    }
+}
+
+/// Enters where something is out of the ordinary.
+///
+/// # Safety
+/// `link` is null or came from [`link()`].
+#[cold]
+#[inline(never)]
+unsafe fn enter_slowly(link: *const c_void) -> Entered {
+    // SAFETY: the caller's to promise.
+    let entered = unsafe { link_of(link) }
+        .and_then(|link| seats::enter_typed(&link.source(), |serving| fitting(link, serving)));
     match entered {
         Some((entry, seat)) => Entered { entry, seat },
         None => Entered {

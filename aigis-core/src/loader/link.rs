@@ -10,6 +10,7 @@ use aigis_plugin_api::signature::{Signature, SignatureId};
 
 use super::Serving;
 use super::guard::{Slot, Source};
+use super::serving::Key;
 
 /// An expectation, and the place where the skill is offered, if it is.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub(crate) struct Link {
     /// Where calls look: the slot's content, or `pinned`.
     cell: AtomicPtr<AtomicPtr<c_void>>,
     pinned: AtomicPtr<c_void>,
+    pub(super) key: Key,
     pub(crate) id: SignatureId,
     pub(crate) slot: Arc<Slot>,
     pub(crate) signature: Signature,
@@ -52,6 +54,7 @@ impl Link {
         Box::new(Self {
             cell: AtomicPtr::new(slot.current_cell()),
             pinned: AtomicPtr::new(ptr::null_mut()),
+            key: Key::of(&signature.id()),
             id: signature.id(),
             slot,
             signature,

@@ -17,9 +17,26 @@ pub(crate) struct Serving {
     /// The typed entry, or null.
     pub(super) entry: *const std::ffi::c_void,
     /// The id of the signature that the entry's type follows from.
-    pub(super) id: SignatureId,
+    pub(super) id: Key,
     pub(super) offer: Arc<Offer>,
     pub(super) body: Body,
+}
+
+/// The id of a signature, as two words that are compared without further ado.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key(u64, u64);
+
+impl Key {
+    pub(super) fn of(id: &SignatureId) -> Self {
+        let number = u128::from_ne_bytes(*id);
+        // The two halves.
+        Self((number >> 64) as u64, number as u64)
+    }
+
+    #[inline]
+    pub(super) fn is(self, other: Self) -> bool {
+        (self.0 ^ other.0) | (self.1 ^ other.1) == 0
+    }
 }
 
 /// What an async skill is begun with.
@@ -58,7 +75,7 @@ impl Serving {
     pub(crate) fn of_core(offer: Offer, body: CoreSkill) -> Self {
         Self {
             entry: std::ptr::null(),
-            id: offer.id,
+            id: Key::of(&offer.id),
             offer: Arc::new(offer),
             body: Body::Core(body),
         }

@@ -2,12 +2,12 @@
 
 use std::alloc::{GlobalAlloc, Layout, System, alloc, dealloc};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The sizes that have been looked at, and those of them that are `malloc`'s: bit n stands for sizes
-/// of n binary digits.
-static KNOWN: AtomicU64 = AtomicU64::new(0);
-static PROVEN: AtomicU64 = AtomicU64::new(0);
+/// Blocks of up to so many bytes are `malloc`'s: one less than a power of two.
+static PROVEN: AtomicUsize = AtomicUsize::new(0);
+/// Blocks of so many bytes or more are not, or it could not be shown.
+static FAILED: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// How often a block is looked for: another thread may come between.
 const ATTEMPTS: usize = 8;
@@ -15,8 +15,8 @@ const ATTEMPTS: usize = 8;
 /// Tells whether memory for `capacity` items of this library's global allocator is memory of `malloc`,
 /// to be freed by whoever has it.
 ///
-/// Nothing in Rust says which allocator a library has, so it is found out, once for each size of so
-/// many binary digits, by what happens: a block is taken from the global allocator and given back, and
+/// Nothing in Rust says which allocator a library has, so it is found out, once for the sizes from one
+/// power of two to the next, by what happens: a block is taken from the global allocator and given back, and
 /// then `System`, which is `malloc`, is asked for one of that size. If it hands out the same address,
 /// then what was given back to the global allocator went to `malloc`, and as it came: nothing before
 /// it, nothing behind it. Glibc hands out first what was freed last, so with `malloc` it is the same
@@ -27,34 +27,37 @@ const ATTEMPTS: usize = 8;
 pub(super) fn is_malloc<T>(capacity: usize) -> bool {
     // It cannot overflow: a `Vec` of that capacity exists.
     let bytes = capacity.wrapping_mul(size_of::<T>());
-    let digits = usize::BITS - bytes.leading_zeros();
-    if PROVEN.load(Ordering::Relaxed) >> (digits & 63) & 1 != 0 {
-        return align_of::<T>() <= align_of::<u128>();
-    }
-    find_out(digits & 63) && align_of::<T>() <= align_of::<u128>()
+    align_of::<T>() <= align_of::<u128>()
+        && (bytes <= PROVEN.load(Ordering::Relaxed) || find_out(bytes))
 }
 
 #[cold]
 #[inline(never)]
-fn find_out(digits: u32) -> bool {
-    if KNOWN.load(Ordering::Relaxed) >> digits & 1 != 0 {
-        return PROVEN.load(Ordering::Relaxed) >> digits & 1 != 0;
-    }
-    // At both ends of the range, and at the very end of a class of glibc's malloc: a block that an
-    // allocator has made even one byte larger is of the next class, and is not handed out for the
-    // smaller one. Nothing is allocated for no bytes.
-    let least = 1_usize << digits.saturating_sub(1);
-    let most = (least * 2).saturating_sub(8).max(24);
-    let proven = digits == 0
-        || [least, most]
+fn find_out(bytes: usize) -> bool {
+    loop {
+        let proven = PROVEN.load(Ordering::Relaxed);
+        if bytes <= proven {
+            return true;
+        }
+        let least = proven + 1;
+        if least >= FAILED.load(Ordering::Relaxed) {
+            return false;
+        }
+        // At both ends of the range, and at the very end of a class of glibc's malloc: a block that an
+        // allocator has made even one byte larger is of the next class, and is not handed out for the
+        // smaller one.
+        let end = least.saturating_mul(2);
+        let most = end.saturating_sub(8).max(24);
+        let shown = [least, most]
             .into_iter()
             .all(|size| (0..ATTEMPTS).any(|_| comes_back(size)));
-    // Two threads may both find out. What one of them has proven is true; a no is always safe.
-    if proven {
-        PROVEN.fetch_or(1 << digits, Ordering::Relaxed);
+        // Two threads may both find out. What one of them has shown is true; a no is always safe.
+        if shown {
+            PROVEN.fetch_max(end - 1, Ordering::Relaxed);
+        } else {
+            FAILED.fetch_min(least, Ordering::Relaxed);
+        }
     }
-    KNOWN.fetch_or(1 << digits, Ordering::Relaxed);
-    proven
 }
 
 /// Tells whether a block that was given back to the global allocator is what `malloc` hands out next.

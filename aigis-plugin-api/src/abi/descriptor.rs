@@ -174,8 +174,7 @@ pub(super) static LAYOUT: &[Fields] = &[
         Seat {
             attention,
             depth,
-            frames,
-            entered
+            frames
         }
     ),
     fields!("Request", Request<'static> { name, link, arguments, timeout_ms }),

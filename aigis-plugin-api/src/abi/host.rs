@@ -39,8 +39,9 @@ unsafe impl Send for Completion {}
 pub struct Entered {
     /// The typed entry, for exactly the signature the link was made with; null when there is none.
     pub entry: *const c_void,
-    /// Where the calling thread sits; it keeps the generation loaded until it leaves. Read only when
-    /// `entry` is not null.
+    /// Where the calling thread sits, and in the low bits which of its frames is this call's
+    /// ([`Seat::parts`]); it keeps the generation loaded until it leaves. Read only when `entry` is not
+    /// null.
     pub seat: *const Seat,
 }
 
@@ -208,11 +209,12 @@ impl Inside<'_> {
 impl Drop for Inside<'_> {
     #[inline]
     fn drop(&mut self) {
+        let (seat, depth) = Seat::parts(self.entered.seat);
         // SAFETY: the host let this thread in, so the seat is this thread's own (or made for this
         // one call) and stays where it is until the thread has left.
-        let wanted = unsafe { (*self.entered.seat).leave() };
+        let wanted = unsafe { (*seat).leave_at(depth) };
         if wanted {
-            attend(self.host, self.entered.seat);
+            attend(self.host, seat);
         }
     }
 }

@@ -35,9 +35,6 @@ pub struct Seat {
     pub(super) depth: AtomicU32,
     /// What must stay, the outermost call first; null from `depth` on.
     pub(super) frames: [AtomicPtr<c_void>; SEAT_FRAMES],
-    /// How often each frame has been put up, wrapping: two looks at a frame with one count see one
-    /// call.
-    pub(super) entered: [AtomicU32; SEAT_FRAMES],
 }
 
 impl Seat {
@@ -47,7 +44,6 @@ impl Seat {
             attention: AtomicU32::new(attention),
             depth: AtomicU32::new(0),
             frames: std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut())),
-            entered: std::array::from_fn(|_| AtomicU32::new(0)),
         }
     }
 
@@ -67,11 +63,6 @@ impl Seat {
     ) -> Option<*mut c_void> {
         let depth = self.depth.load(Ordering::Relaxed);
         let frame = self.frames.get(depth as usize)?;
-        if let Some(entered) = self.entered.get(depth as usize) {
-            // Nobody else writes it. It comes before the frame, so that whoever sees that sees this.
-            let count = entered.load(Ordering::Relaxed).wrapping_add(1);
-            entered.store(count, Ordering::Relaxed);
-        }
         let mut seen = place();
         frame.store(seen, Ordering::Release);
         fence();
@@ -89,11 +80,62 @@ impl Seat {
         Some(seen)
     }
 
+    /// Does what [`enter`](Self::enter) does where nothing is out of the ordinary: there is a frame
+    /// free, `place` holds the same at the second look, and `fits` finds what the caller is after in
+    /// it. Else the frame may have been seen, but does not stand; `enter` is to follow at once, and to
+    /// be taken for one that has replaced it. Only the seat's owner may call this.
+    #[inline]
+    pub fn try_enter<T>(
+        &self,
+        place: impl Fn() -> *mut c_void,
+        fence: impl Fn(),
+        fits: impl FnOnce(*mut c_void) -> Option<T>,
+    ) -> Option<(T, *const Self)> {
+        let depth = self.depth.load(Ordering::Relaxed);
+        let frame = self.frames.get(depth as usize)?;
+        let seen = place();
+        frame.store(seen, Ordering::Release);
+        fence();
+        if place() != seen {
+            return None;
+        }
+        let found = fits(seen)?;
+        self.depth.store(depth + 1, Ordering::Relaxed);
+        Some((found, self.at(depth)))
+    }
+
+    /// Names a frame of this seat in one word: the seat's address and, in the bits that its alignment
+    /// leaves free, the frame's depth. So whoever leaves need not read the depth, which has just been
+    /// written.
+    #[inline]
+    fn at(&self, depth: u32) -> *const Self {
+        std::ptr::from_ref(self).map_addr(|seat| seat | depth as usize)
+    }
+
+    /// Names the innermost frame. Only the seat's owner may call this, while one stands.
+    pub fn innermost(&self) -> *const Self {
+        self.at(self.depth.load(Ordering::Relaxed).wrapping_sub(1))
+    }
+
+    /// Takes the word apart that names a frame.
+    #[inline]
+    pub fn parts(frame: *const Self) -> (*const Self, u32) {
+        const DEPTH: usize = align_of::<Seat>() - 1;
+        let depth = frame.addr() & DEPTH;
+        // The alignment is less than 2^32.
+        (frame.map_addr(|seat| seat & !DEPTH), depth as u32)
+    }
+
     /// Takes the innermost frame down. Only the seat's owner may call this, once for each
     /// [`enter`](Self::enter). True when the host wants the thread's attention.
     #[inline]
     pub fn leave(&self) -> bool {
-        let depth = self.depth.load(Ordering::Relaxed).wrapping_sub(1);
+        self.leave_at(self.depth.load(Ordering::Relaxed).wrapping_sub(1))
+    }
+
+    /// Does the same for the innermost frame, of which the depth is known.
+    #[inline]
+    pub fn leave_at(&self, depth: u32) -> bool {
         self.depth.store(depth, Ordering::Relaxed);
         if let Some(frame) = self.frames.get(depth as usize) {
             // What the call did happened before; the host looks with `Acquire`.
@@ -127,17 +169,6 @@ impl Seat {
         let all = self.frames.iter().take(outer as usize);
         let all = all.map(|frame| frame.load(Ordering::Relaxed));
         all.filter(|content| !content.is_null())
-    }
-
-    /// Returns the frames that stand as [`frames`](Self::frames) does, each with its depth and how often
-    /// a frame has been put up there.
-    pub fn calls(&self) -> impl Iterator<Item = (usize, *mut c_void, u32)> {
-        let all = self.frames.iter().zip(&self.entered).enumerate();
-        let all = all.map(|(depth, (frame, entered))| {
-            let content = frame.load(Ordering::Acquire);
-            (depth, content, entered.load(Ordering::Relaxed))
-        });
-        all.filter(|(_, content, _)| !content.is_null())
     }
 
     /// Asks the owner for attention at its next leave; `bits` say what for.

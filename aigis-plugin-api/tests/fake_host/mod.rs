@@ -463,7 +463,10 @@ unsafe extern "C" fn enter(context: *const c_void, link: *const c_void) -> Enter
     SEAT.with(|seat| {
         let frame = std::ptr::from_ref(link).cast_mut().cast::<c_void>();
         assert_eq!(seat.enter(|| frame, || {}, || {}), Some(frame));
-        Entered { entry, seat: *seat }
+        Entered {
+            entry,
+            seat: seat.innermost(),
+        }
     })
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use aigis_plugin_api::abi::Seat;
+use aigis_plugin_api::abi::{SEAT_FRAMES, Seat};
 
 use super::fences;
 use super::sync::{AtomicPtr, AtomicU32, Condvar, Mutex, MutexGuard, Ordering, fence};
@@ -14,6 +14,9 @@ use crate::loader::Serving;
 /// Somebody waits for a frame of this seat to go.
 pub(super) const LEFT: u32 = 1;
 
+/// Somebody wants to know which frames are still the same when it looks again.
+pub(super) const WATCHED: u32 = 32;
+
 /// A seat, and what only the host knows of it.
 #[repr(C)]
 pub(super) struct Place {
@@ -21,6 +24,8 @@ pub(super) struct Place {
     pub(super) seat: Seat,
     /// A frame that is waited for is gone when no more than this many stand.
     waited: AtomicU32,
+    /// How often a frame has been taken down at each depth while the seat was watched.
+    pub(super) left: [AtomicU32; SEAT_FRAMES],
     /// The thread that sits here, as the system numbers it; 0 for none, or for one after another.
     pub(super) thread: AtomicU32,
     /// Where the same thread sits too, further out; null for nowhere.
@@ -32,6 +37,7 @@ impl Place {
         Self {
             seat: Seat::new(0),
             waited: AtomicU32::new(0),
+            left: std::array::from_fn(|_| AtomicU32::new(0)),
             thread: AtomicU32::new(0),
             outer: AtomicPtr::new(std::ptr::null_mut()),
         }
@@ -141,6 +147,14 @@ impl Leaves {
             place.waited.store(0, Ordering::SeqCst);
             place.seat.answer(LEFT);
             self.tell();
+        }
+        if asked & WATCHED != 0 {
+            for left in &place.left[standing.min(SEAT_FRAMES)..] {
+                left.fetch_add(1, Ordering::SeqCst);
+            }
+            if standing == 0 {
+                place.seat.answer(WATCHED);
+            }
         }
         (asked, standing)
     }

@@ -23,10 +23,26 @@ pub(super) fn every_thread_fences() -> bool {
     FULL.load(Ordering::Relaxed)
 }
 
+/// Tells whether every thread fences for itself, once that has been found out.
+pub(in crate::loader) fn are_everywhere() -> bool {
+    prepare();
+    every_thread_fences()
+}
+
 /// Comes between a caller's announcement and its second look.
 #[inline]
 pub(super) fn light() {
     if every_thread_fences() {
+        light_if::<true>();
+    } else {
+        light_if::<false>();
+    }
+}
+
+/// Does the same where it is known whether every thread fences for itself.
+#[inline]
+pub(super) fn light_if<const FENCED: bool>() {
+    if FENCED {
         fence(Ordering::SeqCst);
     } else {
         // The switching thread's `membarrier` makes this thread pass a full fence at some point

@@ -6,7 +6,7 @@
 //! plain stores to memory of its own; the price is paid by whoever switches.
 
 mod drain;
-mod fences;
+pub(in crate::loader) mod fences;
 pub(crate) mod seats;
 mod slot;
 mod switch;

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use aigis_plugin_api::abi::Seat;
 
-use super::drain::{self, LEFT, Leaves, Place, Within};
+use super::drain::{self, LEFT, Leaves, Place, WATCHED, Within};
 use super::fences;
 use super::slot::Source;
 use crate::loader::Serving;
@@ -265,20 +265,45 @@ impl Drop for Visit {
     }
 }
 
-/// Enters for a typed call: nothing is looked at but the frame and the entry.
+/// Enters for a typed call, if `fits` finds an entry in what serves it and nothing is out of the
+/// ordinary; else [`enter_typed`] is to follow at once. The good way in takes no branch that is not
+/// needed, and calls nothing.
 #[inline]
+pub(crate) fn try_enter_typed<const FENCED: bool>(
+    source: &Source<'_>,
+    fits: impl FnOnce(&Serving) -> *const c_void,
+) -> Option<(*const c_void, *const Seat)> {
+    let place = PLACE.get()?;
+    place.seat.try_enter(
+        || source.load(),
+        fences::light_if::<FENCED>,
+        |seen| {
+            if !Source::is_settled(seen) {
+                return None;
+            }
+            // SAFETY: as in `Visit::serving`.
+            let serving = unsafe { seen.cast_const().cast::<Serving>().as_ref() }?;
+            let entry = fits(serving);
+            (!entry.is_null()).then_some(entry)
+        },
+    )
+}
+
+/// Enters for a typed call, if `fits` finds an entry in what serves it.
 pub(crate) fn enter_typed(
     source: &Source<'_>,
     fits: impl FnOnce(&Serving) -> *const c_void,
 ) -> Option<(*const c_void, *const Seat)> {
     let (place, serving) = enter(source);
+    // The frame that `try_enter_typed` has put up may have been seen.
+    LEAVES.replaced(place);
     // SAFETY: as in `Visit::serving`.
-    let entry = unsafe { serving.as_ref() }.map_or(std::ptr::null(), fits);
+    let entry = unsafe { serving.as_ref() }.map_or(ptr::null(), fits);
     if entry.is_null() {
         leave(place);
         return None;
     }
-    Some((entry, std::ptr::from_ref(&place.seat)))
+    Some((entry, place.seat.innermost()))
 }
 
 /// Keeps something where it is from any thread, for as long as it lives: a task, or a callback that
@@ -380,7 +405,7 @@ pub(crate) struct Standing {
     /// Where it stands: the place, and how many stand below it.
     pub(crate) seat: usize,
     pub(crate) depth: usize,
-    /// How often one has been put up there.
+    /// How often one was taken down there.
     pub(crate) count: u32,
     /// The address of what it names.
     pub(crate) serving: usize,
@@ -388,17 +413,43 @@ pub(crate) struct Standing {
     pub(crate) thread: u32,
 }
 
-/// Calls `look` with every frame of every thread.
+/// How often a thread is looked at that leaves every call at once.
+const LOOKS: usize = 3;
+
+/// Calls `look` with every frame of every thread. One that is the same when this is called again is
+/// that of the same call. Threads whose calls are over before they can be looked at are left out.
 pub(crate) fn look_at_all(mut look: impl FnMut(&Standing)) {
-    for place in &lock(&PLACES).all {
-        for (depth, content, count) in place.seat.calls() {
-            look(&Standing {
-                seat: std::ptr::from_ref(*place).addr(),
-                depth,
-                count,
-                serving: content.addr(),
-                thread: place.thread.load(Ordering::Relaxed),
-            });
+    let places = lock(&PLACES);
+    for place in &places.all {
+        place.seat.ask(WATCHED);
+    }
+    fences::heavy();
+    for place in &places.all {
+        for _ in 0..LOOKS {
+            let frames: Vec<(usize, usize, u32)> = place
+                .seat
+                .frames()
+                .zip(&place.left)
+                .enumerate()
+                .map(|(depth, (frame, left))| (depth, frame.addr(), left.load(Ordering::SeqCst)))
+                .collect();
+            if place.seat.answer(0) & WATCHED == 0 {
+                // It has left everything meanwhile: what was seen may be another call, whose end
+                // nobody would notice.
+                place.seat.ask(WATCHED);
+                fences::heavy();
+                continue;
+            }
+            for (depth, serving, count) in frames {
+                look(&Standing {
+                    seat: std::ptr::from_ref(*place).addr(),
+                    depth,
+                    count,
+                    serving,
+                    thread: place.thread.load(Ordering::Relaxed),
+                });
+            }
+            break;
         }
     }
 }

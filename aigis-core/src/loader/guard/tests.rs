@@ -5,6 +5,7 @@
 //! few steps; here are the real fences and threads that begin and end.
 
 use std::cell::RefCell;
+use std::ffi::c_void;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -13,13 +14,24 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aigis_plugin_api::__private::Shape;
+use aigis_plugin_api::abi::Seat;
 use aigis_plugin_api::signature::Signature;
 
+use super::fences;
 use super::seats::{self, enter_typed};
-use super::{Change, Slot, Stay, Switchboard, Visit, Within};
+use super::{Change, Slot, Source, Stay, Switchboard, Visit, Within};
 use crate::loader::serving::{Body, CoreSkill};
 use crate::loader::{Link, Serving};
 use crate::registry::Offer;
+
+/// Goes in as typed calls do when nothing is out of the ordinary.
+fn straight(source: &Source<'_>) -> Option<(*const c_void, *const Seat)> {
+    if fences::are_everywhere() {
+        seats::try_enter_typed::<true>(source, |serving| serving.entry)
+    } else {
+        seats::try_enter_typed::<false>(source, |serving| serving.entry)
+    }
+}
 
 const CALLERS: usize = 2;
 const LEAST_SWITCHES: usize = 40;
@@ -53,7 +65,7 @@ fn version(number: usize) -> Vec<Serving> {
     let skill: CoreSkill = Arc::new(|_| Ok(Vec::new()));
     let serving = || Serving {
         entry: std::ptr::without_provenance(number << 16 | CANARY),
-        id: OFFER.id,
+        id: crate::loader::serving::Key::of(&OFFER.id),
         offer: Arc::clone(&OFFER),
         body: Body::Core(Arc::clone(&skill)),
     };
@@ -120,8 +132,10 @@ impl World {
 
     /// Calls as a library does, which leaves by itself.
     fn typed(&self) {
-        let entered = enter_typed(&self.slots[0].source(), |serving| serving.entry);
+        let source = self.slots[0].source();
+        let entered = straight(&source).or_else(|| enter_typed(&source, |serving| serving.entry));
         let (entry, seat) = entered.expect("something is always offered");
+        let (seat, depth) = Seat::parts(seat);
         let number = self.number(entry);
         assert_ne!(
             self.handing.load(Ordering::SeqCst),
@@ -129,7 +143,7 @@ impl World {
             "in a hand-over"
         );
         // SAFETY: the seat came from `enter_typed` on this thread, which has not left.
-        if unsafe { (*seat).leave() } {
+        if unsafe { (*seat).leave_at(depth) } {
             // SAFETY: as above; now it has.
             unsafe { seats::attend_seat(seat) };
         }
