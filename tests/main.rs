@@ -13,6 +13,7 @@ mod probe;
 mod processes;
 mod random;
 mod reload;
+mod replace;
 mod requirements;
 mod sessions;
 mod shutdown;
