@@ -116,6 +116,17 @@ fn no_write_is_lost_on_the_way_from_version_to_version() {
     host.shutdown();
 }
 
+/// A `save` that does not return holds nobody for longer than a hand-over may take; it is called no
+/// second time while it runs.
+fn save_does_not_return(home: &TestHome, host: &Host) {
+    let gate = pipe(home, "data/ledger/gate");
+    home.write("data/ledger/mood", "save waits");
+    is_refused(host, false, "its `save` has not returned within");
+    // Returns now; nobody hears what it has saved.
+    fs::write(&gate, "goes on").expect("is read");
+    fs::remove_file(&gate).expect("is there");
+}
+
 /// Reloads, which is to fail; what is said names the cause, and generation 1 serves on.
 fn is_refused(host: &Host, fresh: bool, why: &str) {
     let refused = host.reload("ledger", fresh).expect_err("is refused");
@@ -150,6 +161,7 @@ fn what_fails_in_the_hand_over_leaves_the_old_version_serving() {
             home.write("data/ledger/mood", mood);
             is_refused(&host, false, why);
         }
+        save_does_not_return(&home, &host);
         fs::remove_file(home.path().join("data/ledger/mood")).expect("is there");
         does_not_fit(&home, &host);
         a_call_is_held(&home, &host);

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use aigis_plugin_api::Failure;
-
 use crate::build::BuildError;
 use crate::config::{Diagnostics, PluginName};
 use crate::loader::LoadError;
@@ -57,8 +55,8 @@ pub enum Step {
     )]
     Incompatible(Vec<String>),
     /// Its state was not written down.
-    #[error("its `save` has failed; the old version serves on: {0}")]
-    Save(Failure),
+    #[error("its `save` has failed; the old version serves on")]
+    Save(#[source] LoadError),
     /// The calls inside did not end in time for its state to be handed over.
     #[error(
         "calls were still running in it after {0:?}, so its state could not be handed over; the old \

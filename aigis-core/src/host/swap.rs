@@ -155,8 +155,8 @@ impl Inner {
             let one = &set[*at];
             let saved = match &one.running.library {
                 Some(library) => library
-                    .save()
-                    .map_err(|failure| Step::Save(failure).of(one.plugin.name()))?,
+                    .save(left())
+                    .map_err(|error| Step::Save(error).of(one.plugin.name()))?,
                 None => None,
             };
             self.open_next(one, saved, left())?;

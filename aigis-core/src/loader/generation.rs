@@ -125,18 +125,18 @@ impl Generation {
     }
 
     /// Writes down its state for the next version; `None` when its author wrote no `save`. Only while
-    /// nobody is inside.
-    pub(crate) fn save(&self) -> Result<Option<Vec<u8>>, Failure> {
-        let mut out = Buffer::default();
-        let status = seats::within(self.home(), || (self.descriptor.save)(&mut out));
-        if status == Status::Absent {
-            return Ok(None);
-        }
-        read(status, out).map(Some)
+    /// nobody is inside. One that does not return within `limit` goes on, and its result is lost.
+    pub(crate) fn save(self: &Arc<Self>, limit: Duration) -> Result<Option<Vec<u8>>, LoadError> {
+        self.apart("aigis-save".to_owned(), "save", limit, |generation| {
+            let mut out = Buffer::default();
+            match (generation.descriptor.save)(&mut out) {
+                Status::Absent => Ok(None),
+                status => read(status, out).map(Some),
+            }
+        })
     }
 
-    /// Runs the constructors, on a thread of their own: one that never returns must not take the core
-    /// with it. Returns how many threads they have left running.
+    /// Runs the constructors. Returns how many threads they have left running.
     pub(crate) fn open(
         self: &Arc<Self>,
         grant: &Grant,
@@ -147,40 +147,46 @@ impl Generation {
         let grant = codec::to_vec(grant).map_err(|error| {
             LoadError::Open(Failure::new(FailureKind::Internal, error.to_string()))
         })?;
+        // Unlike any other: by it the threads are known that the constructors start.
+        let name = format!("aigis-new-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.apart(name, "new", limit, move |generation| {
+            CONSTRUCTING.set(true);
+            generation.construct(&grant, saved.as_deref().unwrap_or_default())
+        })
+    }
+
+    /// Runs code of the library on a thread of its own, called `name`: a `what` that never returns must
+    /// not take the core with it.
+    fn apart<T: Send + 'static>(
+        self: &Arc<Self>,
+        name: String,
+        what: &'static str,
+        limit: Duration,
+        body: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, LoadError> {
         let (sender, outcome) = mpsc::channel();
         let generation = Arc::clone(self);
         let carried = Carried::here();
         // From before the thread begins: should nobody wait any more, even then the library stays for
         // as long as this runs.
         let stay = self.stay();
-        let spawned = thread::Builder::new()
-            // Unlike any other: by it the threads are known that the constructors start.
-            .name(format!(
-                "aigis-new-{}",
-                NEXT.fetch_add(1, Ordering::Relaxed)
-            ))
-            .spawn(move || {
-                CONSTRUCTING.set(true);
-                let _stay = stay;
-                let opened = carried.run(|| {
-                    seats::within(generation.home(), || {
-                        generation.construct(&grant, saved.as_deref().unwrap_or_default())
-                    })
-                });
-                let _ = sender.send(opened);
-            });
+        let spawned = thread::Builder::new().name(name).spawn(move || {
+            let _stay = stay;
+            let returned = carried.run(|| seats::within(generation.home(), || body(&generation)));
+            // Nobody listens any more when it took too long.
+            let _ = sender.send(returned);
+        });
         spawned.map_err(LoadError::Thread)?;
         let begun = Instant::now();
+        let stuck = || LoadError::Stuck(what, begun.elapsed());
         loop {
             match outcome.recv_timeout(CLOSING_CHECK.min(limit)) {
                 Ok(outcome) => return outcome.map_err(LoadError::Open),
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(LoadError::Stuck(begun.elapsed()));
-                }
+                Err(RecvTimeoutError::Disconnected) => return Err(stuck()),
                 Err(RecvTimeoutError::Timeout) => {
                     let closing = self.services.upgrade().is_none_or(|s| s.is_closing());
                     if begun.elapsed() > limit || closing {
-                        return Err(LoadError::Stuck(begun.elapsed()));
+                        return Err(stuck());
                     }
                 }
             }

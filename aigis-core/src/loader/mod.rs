@@ -137,13 +137,15 @@ pub enum LoadError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// No thread can be started for the plugin's constructor.
-    #[error("no thread can be started for its `new`")]
+    /// No thread can be started for the plugin's constructor, or its `save`.
+    #[error("no thread can be started for its `new` or `save`")]
     Thread(#[source] std::io::Error),
-    /// The plugin's constructor does not come back.
-    #[error("its `new` has not returned within {0:?}; its code stays loaded, but is not used")]
-    Stuck(Duration),
-    /// The plugin's constructor failed or panicked.
+    /// A function of the plugin, such as its constructor, does not come back.
+    #[error(
+        "its `{0}` has not returned within {1:?}; its code stays loaded, but its result is not used"
+    )]
+    Stuck(&'static str, Duration),
+    /// The plugin's constructor or its `save` failed or panicked.
     #[error("{0}")]
     Open(Failure),
 }
