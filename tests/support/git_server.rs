@@ -292,10 +292,9 @@ fn converse<S: Read + Write>(mut stream: BufReader<S>, shared: &Shared) -> io::R
         let out = stream.get_mut();
         match fault {
             Fault::Status(status) => {
-                write!(
-                    out,
-                    "HTTP/1.1 {status} Fault\r\nContent-Length: 6\r\n\r\nfault\n"
-                )?;
+                // In one piece: a client that has read enough of it closes the connection.
+                let answer = format!("HTTP/1.1 {status} Fault\r\nContent-Length: 6\r\n\r\nfault\n");
+                out.write_all(answer.as_bytes())?;
             }
             Fault::Auth => {
                 write!(
