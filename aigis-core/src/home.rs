@@ -133,7 +133,7 @@ impl Home {
             .set_len(0)
             .and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(|error| LockError::Open(at(&path, error)))?;
-        Ok(HomeLock { _file: file })
+        Ok(HomeLock { file })
     }
 }
 
@@ -149,7 +149,15 @@ pub(crate) fn at(path: &Path, error: io::Error) -> io::Error {
 /// Keeps the home for this process; the system lets go of it when the process dies.
 #[derive(Debug)]
 pub(crate) struct HomeLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for HomeLock {
+    fn drop(&mut self) {
+        // Closing alone would not do: a process that is just being started still has the file open.
+        // Should it fail, the lock goes when that process is itself.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 /// Why a home cannot be taken.
@@ -171,6 +179,8 @@ mod tests {
         let home = Home::new(folder.path()).expect("a home");
         home.make_folders().expect("folders");
         let lock = home.lock().expect("is free");
+        // As a child has it between its fork and its exec.
+        let _copy = lock.file.try_clone().expect("is copied");
         match home.lock() {
             Err(LockError::InUse(pid)) => assert_eq!(pid, Some(std::process::id())),
             other => panic!("expected a home in use, found {other:?}"),
