@@ -10,7 +10,7 @@ static PROVEN: AtomicUsize = AtomicUsize::new(0);
 static FAILED: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// How often a block is looked for: another thread may come between.
-const ATTEMPTS: usize = 8;
+const ATTEMPTS: usize = 32;
 
 /// Tells whether memory for `capacity` items of this library's global allocator is memory of `malloc`,
 /// to be freed by whoever has it.

@@ -9,7 +9,7 @@ mod tasks;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
 
@@ -55,7 +55,6 @@ pub struct FakeHost {
     /// Boxed, because the library keeps pointers to them.
     #[expect(clippy::vec_box, reason = "the library keeps pointers to them")]
     links: Mutex<Vec<Box<Link>>>,
-    inside: AtomicUsize,
     entered: Mutex<HashMap<String, usize>>,
     encoded: Mutex<HashMap<String, usize>>,
     calls: AtomicU64,
@@ -140,7 +139,6 @@ impl FakeHost {
             logs: Mutex::default(),
             spans: spans::Spans::default(),
             links: Mutex::default(),
-            inside: AtomicUsize::new(0),
             entered: Mutex::default(),
             encoded: Mutex::default(),
             calls: AtomicU64::new(1),
@@ -270,9 +268,9 @@ impl FakeHost {
         *self.encoded.lock().unwrap().get(name).unwrap_or(&0)
     }
 
-    /// How many direct calls are inside now.
+    /// How many direct calls of this thread are inside now; those of other tests are not counted.
     pub fn inside(&self) -> usize {
-        self.inside.load(Ordering::SeqCst)
+        SEAT.with(|seat| seat.frames().count())
     }
 
     /// The events whose message contains `text`.
@@ -453,7 +451,6 @@ unsafe extern "C" fn enter(context: *const c_void, link: *const c_void) -> Enter
     if entry.is_null() {
         return absent;
     }
-    host.inside.fetch_add(1, Ordering::SeqCst);
     *host
         .entered
         .lock()
@@ -470,9 +467,8 @@ unsafe extern "C" fn enter(context: *const c_void, link: *const c_void) -> Enter
     })
 }
 
-unsafe extern "C" fn attend(context: *const c_void, seat: *const Seat) {
+unsafe extern "C" fn attend(_: *const c_void, seat: *const Seat) {
     assert_eq!(seat, SEAT.with(|own| std::ptr::from_ref(*own)));
-    host(context).inside.fetch_sub(1, Ordering::SeqCst);
 }
 
 unsafe extern "C" fn inside(_: *const c_void) -> bool {
