@@ -27,7 +27,7 @@ use aigis_plugin_api::session::frame::{Expectation, Hello};
 
 /// What the server asks its host. Every method may be called from any thread.
 pub trait Service: Send + Sync + 'static {
-    /// Returns what a thread does between calls, when it is [woken](Server::wake_idle) for it.
+    /// Returns what a thread does between calls, when it is woken for it.
     fn between_calls(&self) -> fn();
 
     /// Lets a client in or refuses it. Called once per connection, after its uid, magic and protocol
