@@ -139,9 +139,7 @@ impl Inner {
         changes: Vec<Change>,
     ) -> Result<(), StepError> {
         let begun = Instant::now();
-        let inside = old
-            .iter()
-            .fold(Within::default(), |all, one| all.and(one.within()));
+        let inside = Within::any(old.iter().map(|one| one.within()));
         // Dropped on any way out, it lets the calls go on in the old version.
         let switch = self.board_of_slots().begin(changes, Some(inside.clone()));
         let left = || HANDOVER_TIMEOUT.saturating_sub(begun.elapsed());

@@ -23,7 +23,7 @@ use super::serving::Serving;
 use super::spans::{self, Spans};
 use super::task::Frame;
 use super::tasks::{self, Tasks};
-use super::{Link, Route, Services};
+use super::{Link, Route, Services, lock};
 use crate::config::PluginName;
 use crate::logging::Level;
 use crate::logging::spans::Carried;
@@ -136,10 +136,6 @@ impl Drop for Job {
         );
         self.complete(&Err(gone));
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl HostContext {

@@ -25,7 +25,7 @@ mod task;
 mod tasks;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aigis_plugin_api::__private::Failure;
@@ -56,6 +56,12 @@ pub(crate) enum Route<'a> {
     Name(&'a str),
     /// Into this.
     Pinned(Visit),
+}
+
+/// Takes a lock of the loader's. What each holder changes is whole at any time, so one that panicked
+/// leaves nothing half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ends what this thread has of libraries that are retired and that it is not inside of.

@@ -2,19 +2,19 @@
 
 use std::fs;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use aigis_plugin_api::__private::Failure;
 use aigis_plugin_api::abi::Buffer;
 
-use super::end_here;
 use super::follow::{Followed, Outcome};
 use super::generation::Generation;
 use super::guard::{Within, seats};
 use super::life::GenerationState;
 use super::serving::read;
+use super::{end_here, lock};
 use crate::logging::Level;
 
 /// How long threads have to end what they have of a library before that is told.
@@ -44,21 +44,18 @@ pub(crate) fn retire(set: Vec<Arc<Generation>>) {
 }
 
 fn wait_and_end(mut set: Vec<Arc<Generation>>) {
-    let inside = || {
-        set.iter()
-            .fold(Within::default(), |all, one| all.and(one.within()))
-    };
-    seats::wait_until_gone(&inside(), None, || false);
+    let inside = Within::any(set.iter().map(|one| one.within()));
+    seats::wait_until_gone(&inside, None, || false);
     // What they still call from threads of their own goes to whoever serves it now.
     for generation in &set {
         generation.unpin();
     }
-    seats::wait_until_gone(&inside(), None, || false);
+    seats::wait_until_gone(&inside, None, || false);
     for generation in &set {
         generation.context.tasks.retire();
     }
     // The tasks may have left calls behind whose ends they do not hear.
-    seats::wait_until_gone(&inside(), None, || false);
+    seats::wait_until_gone(&inside, None, || false);
     for generation in &set {
         generation.life.enter(GenerationState::Retired, None);
         if generation.open.swap(false, Ordering::SeqCst) {
@@ -68,12 +65,7 @@ fn wait_and_end(mut set: Vec<Arc<Generation>>) {
         generation.context.spans().end();
         generation.context.tasks.close();
         generation.life.clean_up();
-        let held = std::mem::take(
-            &mut *generation
-                .held
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let held = std::mem::take(&mut *lock(&generation.held));
         drop(held);
     }
     // Each on a thread of its own: what holds one of them for ever must not hold the others.
@@ -124,6 +116,11 @@ impl Generation {
         }
     }
 
+    fn log_staying(&self, reason: &str) {
+        let message = format!("generation {} stays in memory: {reason}", self.number());
+        self.log(Level::Warn, &message);
+    }
+
     /// Waits until nothing of the library is left in any thread, then closes it.
     fn unmap(self: Arc<Self>) {
         let followed = self.library.followed();
@@ -139,8 +136,7 @@ impl Generation {
         }
         if let Err(holding) = followed.wait_clear(Some(Instant::now() + LINGER)) {
             let reason = holding.to_string();
-            let message = format!("generation {} stays in memory: {reason}", self.number());
-            self.log(Level::Warn, &message);
+            self.log_staying(&reason);
             self.life.enter(GenerationState::Retained, Some(reason));
         }
         self.wait_until_nothing_runs();
@@ -160,8 +156,7 @@ impl Generation {
                 self.life.enter(GenerationState::Unmapped, None);
             }
             Outcome::Retained { reason, .. } => {
-                let message = format!("generation {} stays in memory: {reason}", self.number());
-                self.log(Level::Warn, &message);
+                self.log_staying(&reason);
                 keep_for_good(self, reason);
             }
         }
@@ -211,8 +206,7 @@ impl Drop for Listed {
 }
 
 fn clearing() -> MutexGuard<'static, Vec<(Arc<Followed>, Within)>> {
-    // Nothing that can panic runs under this lock.
-    CLEARING.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&CLEARING)
 }
 
 /// Tells whether this thread may end what it has of a library: it is retired, and this thread is

@@ -12,7 +12,7 @@
 
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use aigis_plugin_api::abi::TaskWaker;
 use tokio::task::AbortHandle;
 
 use super::Services;
+use super::lock;
 use super::task::{Pending, release, retain};
 
 const IDLE: u8 = 0;
@@ -48,10 +49,6 @@ struct Ending {
     given_up: Option<Failure>,
     /// Gives it up when its time is over.
     deadline: Option<AbortHandle>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Runner {

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use aigis_plugin_api::abi::{Bytes, CURRENT_SPAN, CurrentSpan, NO_SPAN, SpanRecord};
 use aigis_plugin_api::codec::{self, Value};
 
-use super::host_api::{context_of, guard, level_of, lock};
+use super::host_api::{context_of, guard, level_of};
+use super::lock;
 use crate::logging::spans::{self, Around, Fields, Opening, Owner, Span};
 
 /// What is handed out when a span cannot be opened: the number of no span.

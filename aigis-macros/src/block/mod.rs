@@ -6,11 +6,13 @@ mod state;
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
-use syn::{Error, Item, Result, Visibility};
+use syn::ext::IdentExt;
+use syn::{Error, Item, Result, Type, Visibility};
 
-use crate::attributes::{SkillOptions, SkillsOptions, cfgs_of, combine};
-use crate::expand;
+use crate::attributes::{SkillOptions, SkillsOptions, cfgs_of, combine, doc_of};
+use crate::expand::{self, Exposed, What};
 use crate::function::{Function, Parameter, Receiver};
+use crate::types;
 
 pub(crate) fn skills(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let mut result = Ok(());
@@ -52,6 +54,38 @@ fn join(namespace: &str, name: &str) -> String {
 
 fn is_public(visibility: &Visibility) -> bool {
     matches!(visibility, Visibility::Public(_))
+}
+
+/// Makes the code of a constant that is exposed.
+fn constant_code(
+    attributes: &[syn::Attribute],
+    ident: &syn::Ident,
+    ty: &Type,
+    options: &SkillOptions,
+    namespace: &str,
+    state: Option<&Type>,
+    result: &mut Result<()>,
+) -> Option<expand::SkillCode> {
+    let name = match &options.rename {
+        Some(name) => name.value(),
+        None => ident.unraw().to_string(),
+    };
+    let ty = types::with_static(ty);
+    if let Err(error) = types::check_result(&ty) {
+        combine(result, error);
+        return None;
+    }
+    let exposed = Exposed {
+        name: join(namespace, &name),
+        doc: doc_of(attributes),
+        cfgs: cfgs_of(attributes),
+        idempotent: true,
+        what: What::Constant {
+            ident: ident.clone(),
+            ty: Box::new(ty),
+        },
+    };
+    Some(expand::skill(&exposed, state))
 }
 
 fn take(attributes: &mut Vec<syn::Attribute>, result: &mut Result<()>) -> SkillOptions {

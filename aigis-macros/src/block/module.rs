@@ -6,13 +6,12 @@ use syn::ext::IdentExt;
 use syn::{Error, Item, ItemFn, ItemMod, Result};
 
 use super::{
-    Condition, Hooks, block_code, hook, injected, is_public, join, present, read_cleanup, take,
-    with_errors,
+    Condition, Hooks, block_code, constant_code, hook, injected, is_public, join, present,
+    read_cleanup, take, with_errors,
 };
 use crate::attributes::{SkillOptions, SkillsOptions, cfgs_of, combine, doc_of};
 use crate::expand::{self, Exposed, What};
 use crate::function::{Function, Receiver};
-use crate::types;
 
 pub(super) fn of_module(
     mut module: ItemMod,
@@ -59,25 +58,9 @@ fn expose_module(module: &mut ItemMod, namespace: &str, outermost: bool, result:
             Item::Const(constant) => {
                 let options = take(&mut constant.attrs, result);
                 if is_public(&constant.vis) && options.skip.is_none() && constant.ident != "_" {
-                    let own = constant.ident.unraw().to_string();
-                    let name = options.rename.as_ref().map_or(own, syn::LitStr::value);
-                    let ty = types::with_static(&constant.ty);
-                    if let Err(error) = types::check_result(&ty) {
-                        combine(result, error);
-                        continue;
-                    }
-                    codes.push(expand::skill(
-                        &Exposed {
-                            name: join(namespace, &name),
-                            doc: doc_of(&constant.attrs),
-                            cfgs: cfgs_of(&constant.attrs),
-                            idempotent: true,
-                            what: What::Constant {
-                                ident: constant.ident.clone(),
-                                ty: Box::new(ty),
-                            },
-                        },
-                        None,
+                    let (attrs, ident, ty) = (&constant.attrs, &constant.ident, &constant.ty);
+                    codes.extend(constant_code(
+                        attrs, ident, ty, &options, namespace, None, result,
                     ));
                 }
             }

@@ -8,8 +8,8 @@ use syn::{Error, ImplItem, ImplItemFn, ItemImpl, Result, Type};
 
 use super::handover::Handover;
 use super::{
-    Condition, Hooks, block_code, hook, injected, is_public, join, present, read_cleanup,
-    read_hook, take, with_errors,
+    Condition, Hooks, block_code, constant_code, hook, injected, is_public, join, present,
+    read_cleanup, read_hook, take, with_errors,
 };
 use crate::attributes::{SkillOptions, SkillsOptions, cfgs_of, combine, doc_of};
 use crate::expand::{self, Exposed, What};
@@ -77,25 +77,15 @@ fn expose_impl(
             ImplItem::Const(constant) => {
                 let options = take(&mut constant.attrs, result);
                 if is_public(&constant.vis) && options.skip.is_none() {
-                    let own = constant.ident.unraw().to_string();
-                    let name = options.rename.as_ref().map_or(own, syn::LitStr::value);
-                    let ty = types::with_static(&constant.ty);
-                    if let Err(error) = types::check_result(&ty) {
-                        combine(result, error);
-                        continue;
-                    }
-                    codes.push(expand::skill(
-                        &Exposed {
-                            name: join(&namespace, &name),
-                            doc: doc_of(&constant.attrs),
-                            cfgs: cfgs_of(&constant.attrs),
-                            idempotent: true,
-                            what: What::Constant {
-                                ident: constant.ident.clone(),
-                                ty: Box::new(ty),
-                            },
-                        },
+                    let (attrs, ident, ty) = (&constant.attrs, &constant.ident, &constant.ty);
+                    codes.extend(constant_code(
+                        attrs,
+                        ident,
+                        ty,
+                        &options,
+                        &namespace,
                         Some(&state),
+                        result,
                     ));
                 }
             }

@@ -241,13 +241,26 @@ fn span(memory: &impl Memory, address: usize) -> Option<Span> {
     unsafe { read(memory, address) }
 }
 
-fn text(memory: &impl Memory, field: &str, Span { start, len }: Span) -> Result<String, Flaw> {
+fn text(memory: &impl Memory, field: &str, span: Span) -> Result<String, Flaw> {
+    let bytes = bytes(memory, field, span, LONGEST_TEXT)?;
+    String::from_utf8(bytes).map_err(|_| Flaw::NotText {
+        field: field.to_owned(),
+    })
+}
+
+/// Copies what a library points to, if it is not longer than `most`.
+fn bytes(
+    memory: &impl Memory,
+    field: &str,
+    Span { start, len }: Span,
+    most: usize,
+) -> Result<Vec<u8>, Flaw> {
     let field = || field.to_owned();
-    if len > LONGEST_TEXT {
+    if len > most {
         return Err(Flaw::TooLong {
             field: field(),
             len,
-            most: LONGEST_TEXT,
+            most,
         });
     }
     let mut bytes = vec![0; len];
@@ -259,7 +272,7 @@ fn text(memory: &impl Memory, field: &str, Span { start, len }: Span) -> Result<
             len,
         });
     }
-    String::from_utf8(bytes).map_err(|_| Flaw::NotText { field: field() })
+    Ok(bytes)
 }
 
 /// What a host knows of descriptors.
@@ -476,7 +489,7 @@ pub unsafe fn describe(memory: &impl Memory, descriptor: &Descriptor) -> Result<
     let (start, len) = out.parts();
     // The maker's `drop` is not trusted either.
     mem::forget(out);
-    let bytes = written(memory, start, len)?;
+    let bytes = bytes(memory, "describe", Span { start, len }, LONGEST_DESCRIPTION)?;
     if answer == Status::Ok as u8 {
         codec::from_slice(&bytes).map_err(|error| Flaw::Description(error.to_string()))
     } else if answer == Status::Failed as u8 {
@@ -484,24 +497,4 @@ pub unsafe fn describe(memory: &impl Memory, descriptor: &Descriptor) -> Result<
     } else {
         Err(Flaw::Answer(answer))
     }
-}
-
-fn written(memory: &impl Memory, start: usize, len: usize) -> Result<Vec<u8>, Flaw> {
-    let field = || "describe".to_owned();
-    if len > LONGEST_DESCRIPTION {
-        return Err(Flaw::TooLong {
-            field: field(),
-            len,
-            most: LONGEST_DESCRIPTION,
-        });
-    }
-    let mut bytes = vec![0; len];
-    if len > 0 && !memory.copy(start, &mut bytes) {
-        return Err(Flaw::Pointer {
-            field: field(),
-            start,
-            len,
-        });
-    }
-    Ok(bytes)
 }

@@ -33,10 +33,11 @@ mod watch;
 
 use std::ffi::c_void;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
+use super::lock;
 use image::Image;
 use watch::Watch;
 
@@ -202,8 +203,4 @@ impl Drop for Opened {
         // Whether it may be closed is known to those who call `close` alone.
         std::mem::forget(library.unwrap_or_else(PoisonError::into_inner).take());
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -58,10 +58,9 @@ impl Within {
         }]))
     }
 
-    /// The frames of either.
-    pub(crate) fn and(mut self, other: Self) -> Self {
-        self.0.extend(other.0);
-        self
+    /// The frames of any of them.
+    pub(crate) fn any(all: impl IntoIterator<Item = Self>) -> Self {
+        Self(all.into_iter().flat_map(|one| one.0).collect())
     }
 
     pub(super) fn holds(&self, frame: *mut c_void) -> bool {

@@ -1,7 +1,7 @@
 //! What keeps a library loaded while calls are inside it, and what leads calls to it.
 //!
 //! A caller finds a skill in its [`Slot`] and says so in a frame of its thread's seat before it goes
-//! in: [`visit`]. Whoever takes a skill out of its slot looks at every seat afterwards and waits for
+//! in: [`Visit`]. Whoever takes a skill out of its slot looks at every seat afterwards and waits for
 //! the frames that name it to go ([`seats::wait_until_gone`]). Going in and out costs the caller a few
 //! plain stores to memory of its own; the price is paid by whoever switches.
 

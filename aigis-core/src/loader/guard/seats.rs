@@ -5,8 +5,8 @@ use std::ffi::c_void;
 use std::iter;
 use std::marker::PhantomData;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Condvar, Mutex};
 use std::time::Instant;
 
 use aigis_plugin_api::abi::Seat;
@@ -14,7 +14,7 @@ use aigis_plugin_api::abi::Seat;
 use super::drain::{self, LEFT, Leaves, Place, WATCHED, Within};
 use super::fences;
 use super::slot::Source;
-use crate::loader::Serving;
+use crate::loader::{Serving, lock};
 
 /// The seat was made for one stay alone.
 const ONCE: u32 = 2;
@@ -41,14 +41,6 @@ static LEAVES: Leaves = Leaves {
     told: Condvar::new(),
 };
 
-/// Counts places given out, for tests and figures.
-static CLAIMED: AtomicU64 = AtomicU64::new(0);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that can panic runs under these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Takes a place that nobody sits at; `frame` stands there from the first, if it is not null.
 fn claim(attention: u32, thread: u32, frame: *const Serving) -> &'static Place {
     fences::prepare();
@@ -57,7 +49,6 @@ fn claim(attention: u32, thread: u32, frame: *const Serving) -> &'static Place {
     } else {
         0
     };
-    CLAIMED.fetch_add(1, Ordering::Relaxed);
     let mut places = lock(&PLACES);
     let place = places.free.pop().unwrap_or_else(|| {
         let place: &'static Place = Box::leak(Box::new(Place::new()));
@@ -231,18 +222,17 @@ impl Visit {
     /// Goes in; `None` when nobody offers the skill.
     pub(crate) fn of(source: &Source<'_>) -> Option<Self> {
         let (place, serving) = enter(source);
-        let visit = Self {
-            place,
-            serving,
-            _thread: PhantomData,
-        };
-        (!serving.is_null()).then_some(visit)
+        Self::at(place, serving)
     }
 
     /// Goes into what `look` finds; it is asked again once that has been announced.
     pub(crate) fn looked_up(look: impl Fn() -> *const Serving) -> Option<Self> {
         let (place, serving) = put_up(|| look().cast_mut().cast());
-        let serving = serving.cast_const().cast::<Serving>();
+        Self::at(place, serving.cast_const().cast())
+    }
+
+    /// Takes over the innermost frame at `place`, and leaves if it names nothing.
+    fn at(place: &'static Place, serving: *const Serving) -> Option<Self> {
         let visit = Self {
             place,
             serving,
@@ -332,16 +322,8 @@ impl Drop for Stay {
 /// Runs `body` with a frame on this thread that names what `stay` keeps, so that calls made from it
 /// count as made from there.
 pub(crate) fn within<R>(frame: *const Serving, body: impl FnOnce() -> R) -> R {
-    struct Leave(&'static Place);
-
-    impl Drop for Leave {
-        fn drop(&mut self) {
-            leave(self.0);
-        }
-    }
-
-    let (place, _) = put_up(|| frame.cast_mut().cast());
-    let _leave = Leave(place);
+    // Where the frame names nothing, there is nothing to count as.
+    let _inside = Visit::looked_up(|| frame);
     body()
 }
 
