@@ -1,6 +1,7 @@
 //! Who answers a call: the core around this library, a session, or a host in this process.
 
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::codec;
 use crate::error::{CallError, Failure, FailureKind, SkillFailure};
 use crate::library;
 use crate::session::{self, Session};
-use crate::signature::{Signature, SignatureId};
+use crate::signature::{Signature, SignatureId, differences};
 
 /// One call by name, with encoded arguments.
 #[derive(Clone, Copy)]
@@ -28,13 +29,57 @@ pub struct Request<'a> {
 }
 
 /// What an import expects of a skill.
+#[derive(Debug)]
 pub struct Expected {
     /// Its signature.
     pub signature: Signature,
     /// The id of the signature.
     pub id: SignatureId,
-    /// The signature, encoded.
-    pub encoded: Vec<u8>,
+    /// Half the id of the signature that was last found to serve this one; at first its own.
+    served_by: AtomicU64,
+}
+
+impl Expected {
+    /// Makes the expectation of a skill with this signature.
+    pub fn new(signature: Signature) -> Self {
+        let id = signature.id();
+        Self {
+            signature,
+            served_by: AtomicU64::new(half(&id)),
+            id,
+        }
+    }
+
+    /// Tells why a skill with the signature `offered`, whose id is `id`, cannot serve: one line a
+    /// difference, none when it can. A skill that can is compared once, and not at every call.
+    pub fn differences(&self, offered: &Signature, id: &SignatureId) -> Vec<String> {
+        // Half an id will do: if two had the same half, values that do not fit would be refused a
+        // little later, by whoever reads them.
+        let id = half(id);
+        if self.served_by.load(Ordering::Relaxed) == id {
+            return Vec::new();
+        }
+        let found = differences(&self.signature, offered);
+        if found.is_empty() {
+            self.served_by.store(id, Ordering::Relaxed);
+        }
+        found
+    }
+}
+
+impl Clone for Expected {
+    fn clone(&self) -> Self {
+        Self {
+            signature: self.signature.clone(),
+            id: self.id,
+            served_by: AtomicU64::new(self.served_by.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+/// Returns as much of an id as one word holds.
+fn half(id: &SignatureId) -> u64 {
+    u128::from_ne_bytes(*id) as u64
 }
 
 /// Something that answers calls.
@@ -236,4 +281,47 @@ pub fn call<T: DeserializeOwned>(
     arguments: impl Serialize,
 ) -> Result<T, CallError<SkillFailure>> {
     call_by_name(&Around, name, arguments, None).map_err(CallError::dynamic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signature::Shape;
+
+    fn gives(result: Shape) -> Signature {
+        Signature {
+            parameters: Vec::new(),
+            result,
+            error: None,
+            constant: false,
+        }
+    }
+
+    #[test]
+    fn a_signature_that_serves_is_remembered_and_no_other() {
+        let expected = Expected::new(gives(Shape::Opaque("caller::Record".into())));
+        let compare = |offered: &Signature| expected.differences(offered, &offered.id());
+        assert!(compare(&expected.signature.clone()).is_empty());
+
+        let other = gives(Shape::Opaque("callee::Record".into()));
+        assert_ne!(other.id(), expected.id);
+        assert!(compare(&other).is_empty());
+        assert_eq!(
+            expected.served_by.load(Ordering::Relaxed),
+            half(&other.id())
+        );
+
+        let wrong = Signature {
+            parameters: vec![crate::signature::Parameter {
+                name: "more".into(),
+                shape: Shape::U8,
+            }],
+            ..other.clone()
+        };
+        for _ in 0..2 {
+            assert_eq!(compare(&wrong), ["0 parameters expected, 1 offered"]);
+        }
+        assert!(compare(&other).is_empty());
+        assert!(compare(&expected.signature.clone()).is_empty());
+    }
 }

@@ -7,11 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aigis_plugin_api::__private::{
-    Backend, Failure, FailureKind, Request, Signature, differences, timed_out,
-};
-use aigis_plugin_api::signature::SignatureId;
-
+use aigis_plugin_api::__private::{Backend, Expected, Failure, FailureKind, Request, timed_out};
 use tokio::task::AbortHandle;
 
 use super::{HostError, Inner, lock};
@@ -22,22 +18,14 @@ use crate::loader::{Done, Route, Runner, Services};
 use crate::logging::Level;
 use crate::logging::spans::{Around, Carried};
 use crate::logging::twin::Record;
-use crate::registry::Offer;
 use crate::rpc::Underway;
-
-/// What a caller was compiled with.
-#[derive(Clone, Copy)]
-pub(crate) struct Expects<'a> {
-    pub(crate) id: SignatureId,
-    pub(crate) signature: &'a Signature,
-}
 
 impl Inner {
     /// Finds a skill and runs it on this thread.
     pub(crate) fn call(
         &self,
         name: &str,
-        expects: Option<Expects<'_>>,
+        expects: Option<&Expected>,
         arguments: &[u8],
         timeout: Option<Duration>,
     ) -> Result<Vec<u8>, Failure> {
@@ -49,7 +37,7 @@ impl Inner {
     pub(crate) fn start(
         &self,
         name: &str,
-        expects: Option<Expects<'_>>,
+        expects: Option<&Expected>,
         arguments: &[u8],
         timeout: Option<Duration>,
         done: Done,
@@ -66,26 +54,27 @@ impl Inner {
         &self,
         visit: Option<Visit>,
         name: &str,
-        expects: Option<Expects<'_>>,
+        expects: Option<&Expected>,
         arguments: &[u8],
         timeout: Option<Duration>,
     ) -> Result<Vec<u8>, Failure> {
         // Inside until the call has returned: it keeps the generation where it is.
-        let visit = self.admitted(visit, name, expects)?;
-        let outcome = visit.serving().call(arguments, timeout);
-        outcome.map_err(|failure| failure.of_skill(name))
+        let visit = visit.ok_or_else(|| self.not_found(name))?;
+        visit.serving().serve(expects, arguments, timeout)
     }
 
     fn begin(
         &self,
         visit: Option<Visit>,
         name: &str,
-        expects: Option<Expects<'_>>,
+        expects: Option<&Expected>,
         arguments: &[u8],
         timeout: Option<Duration>,
         done: Done,
     ) -> Option<Arc<Runner>> {
-        let begun = self.admitted(visit, name, expects).and_then(|visit| {
+        let visit = visit.ok_or_else(|| self.not_found(name));
+        let begun = visit.and_then(|visit| {
+            visit.serving().admit(expects)?;
             let begun = visit.serving().begin(arguments);
             Ok((begun.map_err(|failure| failure.of_skill(name))?, visit))
         });
@@ -116,20 +105,6 @@ impl Inner {
         Some(runner)
     }
 
-    /// Refuses a call of what nobody offers, or offers otherwise than its caller expects.
-    fn admitted(
-        &self,
-        visit: Option<Visit>,
-        name: &str,
-        expects: Option<Expects<'_>>,
-    ) -> Result<Visit, Failure> {
-        let visit = visit.ok_or_else(|| self.not_found(name))?;
-        if let Some(expects) = expects {
-            check(visit.serving().offer(), &expects)?;
-        }
-        Ok(visit)
-    }
-
     fn not_found(&self, name: &str) -> Failure {
         let nearest = self.registry().nearest(name);
         Failure::new(FailureKind::NotFound, format!("no plugin offers `{name}`"))
@@ -138,35 +113,13 @@ impl Inner {
     }
 }
 
-/// Refuses a call whose caller was compiled for another signature.
-fn check(offer: &Offer, expects: &Expects<'_>) -> Result<(), Failure> {
-    if offer.id == expects.id {
-        return Ok(());
-    }
-    let differences = differences(expects.signature, &offer.signature);
-    if differences.is_empty() {
-        return Ok(());
-    }
-    let message = format!(
-        "{} has another signature than its caller expects\n  expected: {}\n  offered:  {}",
-        offer.name, expects.signature, offer.signature
-    );
-    Err(Failure::new(FailureKind::Mismatch, message)
-        .of_skill(&offer.name)
-        .with_details(differences))
-}
-
 impl Inner {
     /// Goes in where a route leads.
-    fn follow<'r>(&self, route: Route<'r>) -> (Option<Visit>, Cow<'r, str>, Option<Expects<'r>>) {
+    fn follow<'r>(&self, route: Route<'r>) -> (Option<Visit>, Cow<'r, str>, Option<&'r Expected>) {
         match route {
             Route::Link(link) => {
-                let expects = Expects {
-                    id: link.id,
-                    signature: &link.signature,
-                };
                 let visit = Visit::of(&link.source());
-                (visit, link.slot.name().into(), Some(expects))
+                (visit, link.slot.name().into(), Some(&link.expected))
             }
             Route::Name(name) => (self.visit(name), name.into(), None),
             Route::Pinned(visit) => {
@@ -238,17 +191,13 @@ pub(super) struct Embedded(pub(super) Arc<Inner>);
 
 impl Backend for Embedded {
     fn call(&self, request: &Request<'_>) -> Result<Vec<u8>, Failure> {
-        let expects = request.expected.map(|expected| Expects {
-            id: expected.id,
-            signature: &expected.signature,
-        });
         let Request {
             name,
+            expected,
             arguments,
             timeout,
-            ..
         } = *request;
-        self.0.call(name, expects, arguments, timeout)
+        self.0.call(name, expected, arguments, timeout)
     }
 
     fn start(
@@ -259,9 +208,7 @@ impl Backend for Embedded {
         let inner = Arc::clone(&self.0);
         let name = request.name.to_owned();
         let arguments = request.arguments.to_vec();
-        let expected = request
-            .expected
-            .map(|expected| (expected.id, expected.signature.clone()));
+        let expected = request.expected.cloned();
         let timeout = request.timeout;
         let begun = std::time::Instant::now();
         let carried = Carried::here();
@@ -279,9 +226,7 @@ impl Backend for Embedded {
             if let Some(timeout) = timeout.filter(|_| left == Some(Duration::ZERO)) {
                 return done(Err(timed_out(&name, timeout)));
             }
-            let expects = expected
-                .as_ref()
-                .map(|(id, signature)| Expects { id: *id, signature });
+            let expects = expected.as_ref();
             let started = carried.run(|| inner.start(&name, expects, &arguments, left, done));
             if let Some(runner) = started {
                 inner.embedded.goes_on(number, runner);

@@ -8,7 +8,7 @@ use aigis_plugin_api::__private::{Expected, Failure, FailureKind};
 use aigis_plugin_api::session::frame::{Expectation, Hello};
 use aigis_plugin_api::signature::Signature;
 
-use super::calls::{Expects, GoesOn};
+use super::calls::GoesOn;
 use super::compatibility::Importer;
 use super::{Inner, lock};
 use crate::logging::Level;
@@ -97,10 +97,6 @@ impl Service for Inner {
         timeout: Option<Duration>,
         done: Done,
     ) -> Option<Arc<dyn Underway>> {
-        let expects = expects.map(|expected| Expects {
-            id: expected.id,
-            signature: &expected.signature,
-        });
         let runner = self.start(name, expects, arguments, timeout, done)?;
         Some(Arc::new(GoesOn(runner)))
     }

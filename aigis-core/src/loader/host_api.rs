@@ -161,7 +161,7 @@ impl HostContext {
     pub(super) fn imports(&self) -> Vec<(String, Signature)> {
         let links = lock(&self.links);
         let all = links.values();
-        all.map(|link| (link.slot.name().to_owned(), link.signature.clone()))
+        all.map(|link| (link.slot.name().to_owned(), link.expected.signature.clone()))
             .collect()
     }
 
@@ -359,10 +359,15 @@ unsafe extern "C" fn call(
     // SAFETY: a request's link is null or came from `link`.
     let link = unsafe { link_of(request.link) };
     let outcome = guard(Err, || {
-        let services = context.services()?;
-        let name = request.name.as_str();
-        let route = context.route(link, name);
-        services.call(route, request.arguments.as_slice())
+        let arguments = request.arguments.as_slice();
+        // An import that finds its skill needs nothing else of the host.
+        if let Some(link) = link
+            && let Some(visit) = Visit::of(&link.source())
+        {
+            return visit.serving().serve(Some(&link.expected), arguments, None);
+        }
+        let route = context.route(link, request.name.as_str());
+        context.services()?.call(route, arguments)
     });
     answer(out, outcome)
 }

@@ -6,7 +6,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use aigis_plugin_api::signature::{Signature, SignatureId};
+use aigis_plugin_api::__private::Expected;
+use aigis_plugin_api::signature::Signature;
 
 use super::Serving;
 use super::guard::{Slot, Source};
@@ -19,9 +20,8 @@ pub(crate) struct Link {
     cell: AtomicPtr<AtomicPtr<c_void>>,
     pinned: AtomicPtr<c_void>,
     pub(super) key: Key,
-    pub(crate) id: SignatureId,
     pub(crate) slot: Arc<Slot>,
-    pub(crate) signature: Signature,
+    pub(crate) expected: Expected,
 }
 
 /// The servings that a generation's calls go to while the set it was replaced in drains, by name.
@@ -51,13 +51,13 @@ impl Pins {
 impl Link {
     /// Makes a link in its final place: its cell may come to point into it.
     pub(crate) fn new(slot: Arc<Slot>, signature: Signature) -> Box<Self> {
+        let expected = Expected::new(signature);
         Box::new(Self {
             cell: AtomicPtr::new(slot.current_cell()),
             pinned: AtomicPtr::new(ptr::null_mut()),
-            key: Key::of(&signature.id()),
-            id: signature.id(),
+            key: Key::of(&expected.id),
             slot,
-            signature,
+            expected,
         })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use aigis_plugin_api::__private::{Failure, timed_out};
+use aigis_plugin_api::__private::{Expected, Failure, FailureKind, timed_out};
 use aigis_plugin_api::abi::{Buffer, Bytes, Descriptor, Status};
 use aigis_plugin_api::signature::SignatureId;
 
@@ -86,6 +86,41 @@ impl Serving {
         &self.offer
     }
 
+    /// Refuses a call whose caller was compiled for another signature.
+    pub(crate) fn admit(&self, expected: Option<&Expected>) -> Result<(), Failure> {
+        let Some(expected) = expected else {
+            return Ok(());
+        };
+        let offer = &self.offer;
+        let differences = expected.differences(&offer.signature, &offer.id);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "{} has another signature than its caller expects\n  expected: {}\n  offered:  {}",
+            offer.name, expected.signature, offer.signature
+        );
+        Err(Failure::new(FailureKind::Mismatch, message)
+            .of_skill(&offer.name)
+            .with_details(differences))
+    }
+
+    /// Runs the skill as [`call`](Self::call) does, unless its caller expects another one.
+    pub(crate) fn serve(
+        &self,
+        expected: Option<&Expected>,
+        arguments: &[u8],
+        timeout: Option<Duration>,
+    ) -> Result<Vec<u8>, Failure> {
+        self.admit(expected)?;
+        self.call(arguments, timeout)
+            .map_err(|failure| failure.of_skill(&self.offer.name))
+    }
+
+    fn is_async(&self) -> bool {
+        matches!(self.body, Body::Library { begin: Some(_), .. })
+    }
+
     /// Begins an async skill with encoded arguments; `None` for any other. Only from inside.
     pub(crate) fn begin(&self, arguments: &[u8]) -> Result<Option<Pending>, Failure> {
         let Body::Library {
@@ -108,7 +143,9 @@ impl Serving {
         arguments: &[u8],
         timeout: Option<Duration>,
     ) -> Result<Vec<u8>, Failure> {
-        if let Some(pending) = self.begin(arguments)? {
+        if self.is_async()
+            && let Some(pending) = self.begin(arguments)?
+        {
             let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
             let late = || timed_out(&self.offer.name, timeout.unwrap_or_default());
             return pending.wait(deadline).unwrap_or_else(|| Err(late()));
@@ -124,7 +161,7 @@ impl Serving {
             }
             Body::Core(skill) => skill(arguments),
             Body::Home => Err(Failure::new(
-                aigis_plugin_api::FailureKind::Internal,
+                FailureKind::Internal,
                 "a generation is not a skill",
             )),
         }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aigis_plugin_api::__private::{Expected, Failure, FailureKind};
-use aigis_plugin_api::codec;
 use aigis_plugin_api::session::frame::{
     self, Call, Expectation, HEADER, Header, Hello, Kind, MAGIC, MAX_BODY, PROTOCOL, Welcome,
 };
@@ -335,12 +334,7 @@ impl Expectations {
                  this one announces more"
             )));
         }
-        let encoded = codec::to_vec(&expectation.signature).map_err(malformed)?;
-        let expected = Expected {
-            signature: expectation.signature.clone(),
-            id,
-            encoded,
-        };
+        let expected = Expected::new(expectation.signature.clone());
         self.known.insert(key, Arc::new(expected));
         Ok(Some(expectation))
     }

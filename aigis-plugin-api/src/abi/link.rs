@@ -45,14 +45,8 @@ impl Link {
 
     /// Returns what is expected of the skill.
     pub fn expected(&self) -> &Expected {
-        self.expected.get_or_init(|| {
-            let signature = (self.signature)();
-            Expected {
-                id: signature.id(),
-                encoded: codec::to_vec(&signature).unwrap_or_default(),
-                signature,
-            }
-        })
+        self.expected
+            .get_or_init(|| Expected::new((self.signature)()))
     }
 
     /// Returns the host's handle.
@@ -61,7 +55,8 @@ impl Link {
         if !known.is_null() {
             return known;
         }
-        let handle = host.link_import(self.name, &self.expected().encoded);
+        let signature = codec::to_vec(&self.expected().signature).unwrap_or_default();
+        let handle = host.link_import(self.name, &signature);
         // Two threads may both ask; either answer is good for ever.
         self.handle.store(handle.cast_mut(), Ordering::Release);
         handle

@@ -65,6 +65,10 @@ pub use wire::MAX_DEPTH;
 use serde::de::{Deserialize, DeserializeOwned};
 use serde::ser::Serialize;
 
+/// How many bytes are allocated for a value before its length is known. Most arguments and results
+/// are no longer; a vector that starts with nothing is moved five times until it has room for as many.
+const FIRST_BYTES: usize = 256;
+
 /// Encodes a value.
 ///
 /// # Errors
@@ -77,7 +81,7 @@ use serde::ser::Serialize;
 /// # Ok::<(), codec::Error>(())
 /// ```
 pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(FIRST_BYTES);
     to_writer(&mut bytes, value)?;
     Ok(bytes)
 }
