@@ -234,6 +234,9 @@ fn a_plugin_can_have_a_tokio_runtime_of_its_own() {
     home.config("[core]\nwire = \"{sources}/wire\"\n");
     let host = home.host();
     assert_eq!(host.call("wire.naps", (2,)), Ok(2_u64));
+    // The threads of the runtime are no fault of the plugin's.
+    let log = home.plugin_log("wire");
+    assert!(!log.contains("left threads running"), "{log}");
     let line = "through a socket".to_owned();
     assert_eq!(host.call("wire.echo", (&line,)), Ok(line));
     host.reload("wire", true).expect("is swapped");

@@ -47,7 +47,7 @@ fn skills_are_the_same_from_everywhere() {
     let session = aigis_plugin_api::connect(home.path()).expect("the core runs");
     let second = home.plugin_log("second");
     assert!(
-        second.contains("has left threads running in the core (1)"),
+        second.contains("has left threads running in the core (2)"),
         "{second}"
     );
     assert!(second.contains("Skills acquired."), "{second}");

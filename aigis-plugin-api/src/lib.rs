@@ -279,8 +279,8 @@ pub mod __private {
     };
     pub use crate::launch::run as launch;
     pub use crate::library::{
-        Description, Restored, Saved, SavedOf, SkillDescription, Unrestored, Unsaved,
-        close_instance, close_lent, contain, context, discard, instance_of, open_instance,
+        Description, RUNTIME_THREAD, Restored, Saved, SavedOf, SkillDescription, Unrestored,
+        Unsaved, close_instance, close_lent, contain, context, discard, instance_of, open_instance,
         with_instance,
     };
     pub use crate::shape::{Opaque, ShapeOf, Structural};

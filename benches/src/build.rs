@@ -12,25 +12,32 @@ use crate::goal::Goals;
 use crate::home::BenchHome;
 use crate::table::{self, Figures};
 
-/// How many plugins are built after the first one, and how many edits there are, in each round.
+/// How many plugins are built after the first one of a start, how many starts there are of each kind, and how many
+/// edits, in each round.
 const TIMES: usize = 5;
 
 /// Measures.
 pub(crate) fn run(rounds: usize, goals: &mut Goals) -> Result<(), Box<dyn Error>> {
-    let (mut cold, mut next, mut by_hand) = <(Figures, Figures, Figures)>::default();
+    let (mut cold, mut next, mut further) = <(Figures, Figures, Figures)>::default();
+    let mut by_hand = Figures::default();
     let (mut edit, mut edit_by_hand) = <(Figures, Figures)>::default();
     for _ in 0..rounds {
         let target = tempfile::tempdir()?;
         let target = target.path();
-        cold.push(first(&target.join("host"), "cold", 0)?);
+        let host = target.join("host");
+        cold.push(start(&host, &["cold".to_owned()])?);
         let hand = ByHand::new(target.join("hand"))?;
         hand.build("cold", 0)?;
         for number in 0..TIMES {
             let name = format!("next{number}");
-            next.push(first(&target.join("host"), &name, 0)?);
             by_hand.push(hand.build(&name, 0)?);
+            let alone = start(&host, &[name])?;
+            let names: Vec<_> = (0..=TIMES).map(|one| format!("of{number}_{one}")).collect();
+            let all = start(&host, &names)?;
+            next.push(alone);
+            further.push((all - alone) / TIMES as f64);
         }
-        edits(&target.join("host"), &mut edit)?;
+        edits(&host, &mut edit)?;
         for answer in 1..=TIMES {
             edit_by_hand.push(hand.build("cold", answer)?);
         }
@@ -38,28 +45,33 @@ pub(crate) fn run(rounds: usize, goals: &mut Goals) -> Result<(), Box<dyn Error>
 
     table::head(&format!("{rounds} rounds"), "s");
     cold.print("the first plugin, nothing built, to ready");
-    next.print("the next plugin, to ready");
+    next.print("the next plugin, from the start of a host to ready");
+    further.print("each further plugin of such a start, to ready");
     by_hand.print("the next plugin, `cargo build --release` by hand");
     edit.print("one line edited, to switched");
     edit_by_hand.print("one line edited, `cargo build --release` by hand");
     println!();
-    let ratio = next.with(&by_hand, |host, hand| host / hand).median();
-    goals.at_most("the next plugin, to ready / by hand", 1.1, "x", ratio);
+    let ratio = further.with(&by_hand, |host, hand| host / hand).median();
+    goals.at_most("each further plugin, to ready / by hand", 1.1, "x", ratio);
     goals.at_most("one line edited, to switched", 1.0, " s", edit.median());
     Ok(())
 }
 
-/// Starts a host with one new plugin; returns the seconds until it is ready.
-fn first(target: &Path, name: &str, answer: usize) -> Result<f64, Box<dyn Error>> {
+/// Starts a host with new plugins; returns the seconds until all are ready.
+fn start(target: &Path, names: &[String]) -> Result<f64, Box<dyn Error>> {
     let mut home = BenchHome::new()?;
-    let source = home.source(name);
-    write(&source, name, answer)?;
-    home.add(name, &source);
+    for name in names {
+        let source = home.source(name);
+        write(&source, name, 0)?;
+        home.add(name, &source);
+    }
     let begun = Instant::now();
     let host = home.start(target, None)?;
     let took = begun.elapsed().as_secs_f64();
-    let found: usize = host.call(&format!("{name}.answer"), ())?;
-    assert_eq!(found, answer);
+    for name in names {
+        let found: usize = host.call(&format!("{name}.answer"), ())?;
+        assert_eq!(found, 0);
+    }
     host.shutdown();
     Ok(took)
 }

@@ -18,6 +18,7 @@ const KINDS: &str = include_str!("../fixtures/swap/kinds.rs");
 const BUILD: &str = include_str!("../fixtures/swap/build.rs");
 const C: &str = include_str!("../fixtures/swap/kinds.c");
 const DRIVER: &str = include_str!("../fixtures/swap/driver.rs");
+const TIMED: &str = include_str!("../fixtures/swap/timed.rs");
 
 /// What a library may leave behind; each is a skill of `kinds`.
 const ALL: [&str; 10] = [
@@ -214,4 +215,29 @@ fn a_version_stays_for_a_thread_that_does_not_come_by() {
     let serving = status(&host, "kinds").generation;
     assert_eq!(serving, 3);
     host.shutdown();
+}
+
+#[test]
+fn a_version_that_cannot_be_followed_stays_and_the_log_says_why() {
+    let _deadline = Deadline::begin(Duration::ZERO);
+    let home = TestHome::new();
+    plugins::core(&home, "timed", TIMED);
+    home.config("[core]\ntimed = \"{sources}/timed\"\n");
+    let host = home.host();
+    assert_eq!(host.call("timed.tick", ()), Ok(1_u32));
+    host.reload("timed", true).expect("is swapped");
+    let status = generation_is(&host, "timed", 1, GenerationState::Retained);
+    let reason = status.reason.expect("has a reason");
+    assert_eq!(
+        reason,
+        "its threads cannot be followed: it uses `timer_create`, which cannot be followed"
+    );
+    host.shutdown();
+    let log = home.plugin_log("timed");
+    for generation in [1, 2] {
+        let line = format!("generation {generation} stays in memory: {reason}");
+        assert_eq!(log.matches(&line).count(), 1, "{log}");
+    }
+    // Nobody knows how many there are.
+    assert!(!log.contains("left threads running"), "{log}");
 }

@@ -1,17 +1,17 @@
-//! The calls of cargo: each subcommand, how it is asked and how its answer is read.
+//! The calls of cargo but for `cargo build`: how it is asked and how its answer is read.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-use cargo_metadata::{Artifact, Message, Metadata, MetadataCommand};
+use cargo_metadata::{Metadata, MetadataCommand};
 
 use super::error::FileFault;
 use super::job::Job;
 use super::lockfile::{self, LockFile};
 use super::process::{self, Printed, RunError};
-use super::selection::{Closure, Selection};
+use super::selection::Closure;
 use super::toolchain::Compiler;
 use super::{BuildError, BuildEvent};
 
@@ -41,19 +41,12 @@ impl Job<'_> {
         lock: &LockFile,
         output: &mut dyn FnMut(BuildEvent),
     ) -> Result<(Metadata, Vec<String>), BuildError> {
-        let all = self.patches(sdk, &HashSet::new())?;
+        let all = self.all_patches(sdk)?;
         let attempt = |patches: &[String],
                        offline: bool,
                        output: &mut dyn FnMut(BuildEvent)|
          -> Result<Finished, BuildError> {
-            let mut command = self.cargo("metadata", patches);
-            command.arg("--format-version=1");
-            if !compiler.host.is_empty() {
-                command.args(["--filter-platform", &compiler.host]);
-            }
-            if offline {
-                command.arg("--offline");
-            }
+            let command = self.cargo_metadata(patches, compiler, offline);
             self.collect(command, &mut |line| {
                 // Warnings come again with the build, errors in the error.
                 if !offline && (is_status(line) || is_retry(line)) {
@@ -80,7 +73,33 @@ impl Job<'_> {
         Ok((self.parse(&finished)?, used))
     }
 
-    /// Returns the options that put our crates in the place of the registry's.
+    /// Returns all dependencies of a package whose lock file is there, without the network.
+    pub(super) fn resolved(
+        &self,
+        patches: &[String],
+        compiler: &Compiler,
+    ) -> Result<Metadata, BuildError> {
+        let command = self.cargo_metadata(patches, compiler, true);
+        self.parse(&self.collect(command, &mut |_| {})?)
+    }
+
+    fn cargo_metadata(&self, patches: &[String], compiler: &Compiler, offline: bool) -> Command {
+        let mut command = self.cargo("metadata", patches);
+        command.arg("--format-version=1");
+        if !compiler.host.is_empty() {
+            command.args(["--filter-platform", &compiler.host]);
+        }
+        if offline {
+            command.arg("--offline");
+        }
+        command
+    }
+
+    /// Returns the options that put all of our crates in the place of the registry's.
+    pub(super) fn all_patches(&self, sdk: &Path) -> Result<Vec<String>, BuildError> {
+        self.patches(sdk, &HashSet::new())
+    }
+
     fn patches(&self, sdk: &Path, except: &HashSet<&str>) -> Result<Vec<String>, BuildError> {
         let mut patches = Vec::new();
         for part in self.builder.sdk.crates() {
@@ -133,74 +152,11 @@ impl Job<'_> {
         Err(self.failed(finished.status, &finished.errors))
     }
 
-    pub(super) fn compile(
-        &self,
-        selection: &Selection,
-        closure: &Closure,
-        patches: &[String],
-        output: &mut dyn FnMut(BuildEvent),
-    ) -> Result<Built, BuildError> {
-        let mut command = self.cargo("build", patches);
-        command
-            .args([
-                "--release",
-                "--color=never",
-                "--message-format=json-render-diagnostics",
-            ])
-            .args(["--config", "profile.release.panic=\"unwind\""])
-            .args(["--package", &selection.id.repr])
-            .arg("--target-dir")
-            .arg(&self.builder.folders.target);
-        if !self.request.features.is_empty() {
-            command.arg(format!("--features={}", self.request.features.join(",")));
-        }
-        if selection.library.is_some() {
-            command.arg("--lib");
-        }
-        if let Some(name) = &selection.binary {
-            command.arg(format!("--bin={name}"));
-        }
-        let mut built = Built::default();
-        let mut errors = LastLines::default();
-        let mut done = HashSet::new();
-        let total = closure.packages.len();
-        let status = process::run(command, self.request.cancel, &mut |line| match line {
-            Printed::Err(line) => {
-                errors.push(&line);
-                output(BuildEvent::Line(line));
-            }
-            Printed::Out(line) => match serde_json::from_str(&line) {
-                Ok(Message::CompilerArtifact(artifact)) => {
-                    if artifact.package_id == selection.id {
-                        built.note(&artifact, selection);
-                    }
-                    let id = artifact.package_id;
-                    if closure.packages.contains(&id) && done.insert(id) {
-                        let done = done.len();
-                        output(BuildEvent::Progress { done, total });
-                    }
-                }
-                Ok(_) => {}
-                // Macros print to standard output as they like.
-                Err(_) => output(BuildEvent::Line(line)),
-            },
-        });
-        let status = status.map_err(|error| self.not_run(error))?;
-        if !status.success() {
-            return Err(self.failed(status, &errors.0));
-        }
-        if done.len() < total {
-            // What no enabled feature or platform needed was never compiled.
-            output(BuildEvent::Progress { done: total, total });
-        }
-        Ok(built)
-    }
-
     /// Returns the command that runs cargo's `subcommand` on the plugin's manifest.
     ///
     /// It runs in the entrypoint, so that the plugin's `rust-toolchain.toml` and
     /// `.cargo/config.toml` count.
-    fn cargo(&self, subcommand: &str, patches: &[String]) -> Command {
+    pub(super) fn cargo(&self, subcommand: &str, patches: &[String]) -> Command {
         let toolchain = &self.builder.toolchain;
         let mut command = toolchain.command(&toolchain.cargo, &self.entrypoint);
         command
@@ -302,7 +258,7 @@ impl Job<'_> {
         })
     }
 
-    fn failed(&self, status: ExitStatus, errors: &VecDeque<String>) -> BuildError {
+    pub(super) fn failed(&self, status: ExitStatus, errors: &VecDeque<String>) -> BuildError {
         BuildError::Failed {
             plugin: self.request.plugin.clone(),
             status,
@@ -310,7 +266,7 @@ impl Job<'_> {
         }
     }
 
-    fn not_run(&self, error: RunError) -> BuildError {
+    pub(super) fn not_run(&self, error: RunError) -> BuildError {
         match error {
             RunError::Start(error) => self.missing(&self.builder.toolchain.cargo, error),
             RunError::Cancelled => self.cancelled(),
@@ -325,36 +281,12 @@ struct Finished {
     errors: VecDeque<String>,
 }
 
-/// Where cargo says the results are: never a guess, since a configured target platform, for
-/// one, moves them.
-#[derive(Default)]
-pub(super) struct Built {
-    pub(super) library: Option<PathBuf>,
-    pub(super) binary: Option<PathBuf>,
-}
-
-impl Built {
-    fn note(&mut self, artifact: &Artifact, selection: &Selection) {
-        let name = Some(&artifact.target.name);
-        if artifact.target.is_cdylib() && name == selection.library.as_ref() {
-            let library = artifact
-                .filenames
-                .iter()
-                .find(|file| matches!(file.extension(), Some("so" | "dylib" | "dll")));
-            self.library = library.map(|file| file.as_std_path().to_owned());
-        } else if artifact.target.is_bin() && name == selection.binary.as_ref() {
-            let program = artifact.executable.as_ref();
-            self.binary = program.map(|file| file.as_std_path().to_owned());
-        }
-    }
-}
-
 /// The end of what cargo and rustc printed, without what only says how far they are.
 #[derive(Default)]
-struct LastLines(VecDeque<String>);
+pub(super) struct LastLines(pub(super) VecDeque<String>);
 
 impl LastLines {
-    fn push(&mut self, line: &str) {
+    pub(super) fn push(&mut self, line: &str) {
         if is_status(line) || is_retry(line) {
             return;
         }
@@ -371,7 +303,7 @@ fn joined(lines: &VecDeque<String>) -> String {
 }
 
 /// Whether this is one of cargo's own progress lines: a verb that ends in the twelfth column.
-fn is_status(line: &str) -> bool {
+pub(super) fn is_status(line: &str) -> bool {
     let Some((verb, rest)) = line.split_at_checked(12) else {
         return false;
     };
@@ -380,6 +312,13 @@ fn is_status(line: &str) -> bool {
         && rest.starts_with(' ')
         && word.starts_with(|first: char| first.is_ascii_uppercase())
         && word.chars().all(|letter| letter.is_ascii_alphabetic())
+}
+
+/// Whether this progress line is about choosing versions.
+pub(super) fn is_resolving(line: &str) -> bool {
+    let verbs = ["Adding", "Downgrading", "Locking", "Removing", "Updating"];
+    let verb = line.split_whitespace().next();
+    verb.is_some_and(|verb| verbs.contains(&verb))
 }
 
 /// Whether cargo says that it will try the network again.

@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 
-use cargo_metadata::Metadata;
 use cargo_metadata::cargo_platform::{Cfg, Platform};
 
+use super::compile::{Built, Surroundings};
 use super::environment::{compiler_flags, deadly_panic_strategy, for_toolchain};
 use super::error::FileFault;
 use super::lockfile::{self, LockFile};
-use super::selection::{self, Closure};
+use super::plain::Plain;
+use super::selection;
 use super::stamp::{Sources, Stamp};
 use super::toolchain::{self, Compiler, UnknownCompiler};
 use super::turn::NoTurn;
@@ -27,6 +29,17 @@ pub(super) struct Job<'a> {
     pub(super) root: PathBuf,
     pub(super) entrypoint: PathBuf,
     pub(super) manifest: PathBuf,
+}
+
+/// What a build has made.
+struct Made {
+    built: Built,
+    /// The name of the library.
+    library: Option<String>,
+    /// The name of the program.
+    binary: Option<String>,
+    sources: Sources,
+    lock: LockFile,
 }
 
 impl<'a> Job<'a> {
@@ -114,42 +127,28 @@ impl<'a> Job<'a> {
         if let Some(artifacts) = self.fresh() {
             return Ok(artifacts);
         }
-        let compiler = builder
-            .compilers
-            .refresh(&builder.toolchain, &self.entrypoint, self.request.cancel)
-            .map_err(|error| self.unknown_compiler(error))?;
-        self.refuse_deadly_panics(&compiler)?;
         let sdk = builder.sdk.write().map_err(|fault| self.file(fault))?;
-        let described = self.describe()?;
-        let selection = selection::select(&described, &self.manifest, self.request)?;
-        let lock = LockFile::open(
-            described.workspace_root.as_std_path().join("Cargo.lock"),
-            builder
-                .sdk
-                .lock()
-                .map(|text| lockfile::seed(text, builder.sdk.names())),
-        )
-        .map_err(|fault| self.file(fault))?;
-        let (resolved, patches) = self.resolve(sdk, &compiler, &lock, output)?;
-        let names: Vec<_> = builder.sdk.names().collect();
-        let closure = selection::closure(&resolved, &selection.id, sdk, &names);
-        for foreign in &closure.foreign {
-            output(BuildEvent::Line(format!(
-                "warning: this plugin builds against {foreign} instead of the crate of that \
-                 name that comes with aigis"
-            )));
-        }
-        // Before the build: what changes while it runs will be seen as changed.
-        let sources = self.sources(&resolved, &closure, lock.path(), compiler)?;
-        self.forget_local_packages(&closure, &patches)?;
-        let built = self.compile(&selection, &closure, &patches, output)?;
-        let keep = |target: &Option<String>, file: Option<PathBuf>, kind| {
+        let made = self.with_compiler(|compiler| {
+            self.refuse_deadly_panics(compiler)?;
+            match self.at_once(sdk, compiler, output)? {
+                Some(made) => Ok(made),
+                None => self.step_by_step(sdk, compiler, output),
+            }
+        })?;
+        let Made {
+            built,
+            library,
+            binary,
+            sources,
+            lock,
+        } = made;
+        let keep = |target: Option<String>, file: Option<PathBuf>, kind| {
             let Some(target) = target else {
                 return Ok(None);
             };
             let file = file.ok_or_else(|| BuildError::NoArtifact {
                 plugin: self.request.plugin.clone(),
-                target: target.clone(),
+                target,
                 kind,
             })?;
             artifact::keep(
@@ -160,8 +159,8 @@ impl<'a> Job<'a> {
             .map(Some)
             .map_err(|fault| self.file(fault))
         };
-        let library = keep(&selection.library, built.library, "dynamic library")?;
-        let binary = keep(&selection.binary, built.binary, "program")?;
+        let library = keep(library, built.library, "dynamic library")?;
+        let binary = keep(binary, built.binary, "program")?;
         let lock_path = lock.path().to_owned();
         let stamp = Stamp::new(sources, lock_path, lock.finish(), library, binary);
         stamp
@@ -176,6 +175,117 @@ impl<'a> Job<'a> {
             binary: find(&stamp.binary),
             fresh: false,
         })
+    }
+
+    /// Runs `build` with the compiler that it will use.
+    ///
+    /// Asking takes a while, so if there is an answer already, it is asked again meanwhile. A build
+    /// that has used a newer one by then is recorded with the old answer, and so done again next time.
+    fn with_compiler<T>(
+        &self,
+        build: impl FnOnce(&Compiler) -> Result<T, BuildError>,
+    ) -> Result<T, BuildError> {
+        let Builder {
+            compilers,
+            toolchain,
+            ..
+        } = self.builder;
+        let refresh = || compilers.refresh(toolchain, &self.entrypoint, self.request.cancel);
+        match compilers.known(toolchain, &self.entrypoint) {
+            Some(known) => thread::scope(|scope| {
+                let asked = thread::Builder::new()
+                    .name("build-compiler".to_owned())
+                    .spawn_scoped(scope, refresh);
+                if asked.is_err() {
+                    let compiler = refresh().map_err(|error| self.unknown_compiler(error))?;
+                    return build(&compiler);
+                }
+                build(&known)
+            }),
+            None => build(&refresh().map_err(|error| self.unknown_compiler(error))?),
+        }
+    }
+
+    /// Builds a plain package. None if that is not what it turns out to be.
+    fn at_once(
+        &self,
+        sdk: &Path,
+        compiler: &Compiler,
+        output: &mut dyn FnMut(BuildEvent),
+    ) -> Result<Option<Made>, BuildError> {
+        let ours = &self.builder.sdk;
+        let plain = Plain::recognise(&self.entrypoint, self.request.wants)
+            .filter(|plain| ours.is_reached_by(&plain.needs) && self.root_holds(&plain.package));
+        let Some(plain) = plain else {
+            return Ok(None);
+        };
+        let lock = self.lock_file(&self.entrypoint)?;
+        let sources = self.sources(BTreeSet::new(), lock.path(), compiler)?;
+        let patches = self.all_patches(sdk)?;
+        let around = Surroundings {
+            sdk,
+            patches: &patches,
+            compiler,
+            lock: &lock,
+        };
+        let built = self.compile_plain(&plain, &around, output)?;
+        Ok(built.map(|built| Made {
+            built,
+            library: plain.library,
+            binary: plain.binary,
+            sources,
+            lock,
+        }))
+    }
+
+    /// Whether the entrypoint is the plugin's own, and `package` what is asked for.
+    fn root_holds(&self, package: &str) -> bool {
+        let asked = self.request.package.is_none_or(|asked| asked == package);
+        asked && self.entrypoint.starts_with(&self.root)
+    }
+
+    /// Asks cargo what belongs to the plugin, makes it forget what it has of that, and builds.
+    fn step_by_step(
+        &self,
+        sdk: &Path,
+        compiler: &Compiler,
+        output: &mut dyn FnMut(BuildEvent),
+    ) -> Result<Made, BuildError> {
+        let described = self.describe()?;
+        let selection = selection::select(&described, &self.manifest, self.request)?;
+        let lock = self.lock_file(described.workspace_root.as_std_path())?;
+        let (resolved, patches) = self.resolve(sdk, compiler, &lock, output)?;
+        let names: Vec<_> = self.builder.sdk.names().collect();
+        let closure = selection::closure(&resolved, &selection.id, sdk, &names);
+        for foreign in &closure.foreign {
+            output(BuildEvent::Line(format!(
+                "warning: this plugin builds against {foreign} instead of the crate of that \
+                 name that comes with aigis"
+            )));
+        }
+        let workspace = resolved.workspace_root.as_std_path().join("Cargo.toml");
+        let local = closure.local.iter().map(|local| local.folder.clone());
+        let outside = local
+            .chain([workspace])
+            .filter(|path| !path.starts_with(&self.root))
+            .collect();
+        // Before the build: what changes while it runs will be seen as changed.
+        let sources = self.sources(outside, lock.path(), compiler)?;
+        self.forget_local_packages(&closure, &patches)?;
+        let built = self.compile(&selection, &closure, &patches, output)?;
+        Ok(Made {
+            built,
+            library: selection.library,
+            binary: selection.binary,
+            sources,
+            lock,
+        })
+    }
+
+    fn lock_file(&self, workspace: &Path) -> Result<LockFile, BuildError> {
+        let sdk = &self.builder.sdk;
+        let seed = sdk.lock().map(|text| lockfile::seed(text, sdk.names()));
+        LockFile::open(workspace.join("Cargo.lock"), seed).map_err(|fault| self.file(fault))
     }
 
     /// Refuses flags that would turn a plugin's panic into the end of the process it is in.
@@ -231,24 +341,15 @@ impl<'a> Job<'a> {
 
     fn sources(
         &self,
-        resolved: &Metadata,
-        closure: &Closure,
+        outside: BTreeSet<PathBuf>,
         lock: &Path,
-        compiler: Compiler,
+        compiler: &Compiler,
     ) -> Result<Sources, BuildError> {
         let skip = freshness::skipped(&self.builder.folders, self.request, &self.root, lock);
-        let workspace = resolved.workspace_root.as_std_path().join("Cargo.toml");
-        let outside: BTreeSet<PathBuf> = closure
-            .local
-            .iter()
-            .map(|local| local.folder.clone())
-            .chain([workspace])
-            .filter(|path| !path.starts_with(&self.root))
-            .collect();
         let read = || {
             Ok(Sources {
                 setting: self.setting(),
-                compiler: compiler.description,
+                compiler: compiler.description.clone(),
                 tree: freshness::tree(&self.root, &skip)?,
                 outside: freshness::outside(outside, &self.root, &skip)?,
             })

@@ -40,6 +40,32 @@ pub(super) fn unused_patches(lock: &str) -> Vec<&str> {
         .collect()
 }
 
+/// Tells whether `package` and our crates, each once, are all that is not downloaded, so that all of
+/// our patches are in use.
+pub(super) fn is_alone(lock: &str, package: &str, ours: &[&str]) -> bool {
+    let mut local = Vec::new();
+    for section in sections(lock) {
+        let value = |key: &str| section.lines().find_map(|line| line.strip_prefix(key));
+        if section.starts_with("[[patch.unused]]") {
+            return false;
+        }
+        if !section.starts_with("[[package]]") {
+            continue;
+        }
+        let name = value("name = \"").and_then(|rest| rest.strip_suffix('"'));
+        let name = name.unwrap_or_default();
+        if value("source = ").is_none() {
+            local.push(name);
+        } else if ours.contains(&name) {
+            return false;
+        }
+    }
+    let mut expected: Vec<_> = ours.iter().copied().chain([package]).collect();
+    expected.sort_unstable();
+    local.sort_unstable();
+    local == expected
+}
+
 /// Splits the text before each line that begins with `[`.
 fn sections(lock: &str) -> impl Iterator<Item = &str> {
     let mut rest = lock;

@@ -1,12 +1,13 @@
 //! The build: turns a plugin's sources into a library, a program, or both.
 //!
-//! Start at [`Builder`]. It finds what to build with `cargo metadata`, runs
-//! `cargo build --release` in a target folder that all plugins share, and copies what comes
-//! out to a file that is named after its content. Whether a plugin must be built is decided
+//! Start at [`Builder`]. It finds what to build with `cargo metadata`, where the manifest alone does
+//! not say it, runs `cargo build --release` in a target folder that all plugins share, and copies
+//! what comes out to a file that is named after its content. Whether a plugin must be built is decided
 //! by content alone, without calling cargo: modification times are never read.
 //!
-//! The parts, in reading order: `job` is one build from start to end and `cargo` its calls of
-//! cargo; `selection` chooses the package and its targets; `freshness` gathers what a build
+//! The parts, in reading order: `job` is one build from start to end, `compile` its calls of
+//! `cargo build` and `cargo` those of other commands; `plain` recognises what can be built without
+//! asking; `selection` chooses the package and its targets; `freshness` gathers what a build
 //! depends on and `stamp` records it; `digest` hashes folders; `environment`, `toolchain` and
 //! `config_files` decide which of the caller's surroundings count; `sdk` and `lockfile` let a
 //! plugin build on a machine that has nothing but this program and a Rust toolchain; `process`
@@ -14,6 +15,7 @@
 
 mod artifact;
 mod cargo;
+mod compile;
 mod config_files;
 mod digest;
 mod environment;
@@ -21,6 +23,7 @@ mod error;
 mod freshness;
 mod job;
 mod lockfile;
+mod plain;
 mod process;
 mod sdk;
 mod selection;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::FileFault;
+use super::plain;
 
 /// A crate whose source this program carries.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub(super) struct WrittenSdk {
     sdk: Sdk,
     /// The hash of all names, versions and files.
     identity: String,
+    /// What each of the crates depends on in any case.
+    needs: Vec<(&'static str, Vec<String>)>,
     folder: PathBuf,
 }
 
@@ -53,9 +56,11 @@ impl WrittenSdk {
         }
         let identity = hasher.finalize().to_hex().to_string();
         let folder = parent.join(&identity[..16]);
+        let needs = sdk.crates.iter().map(needs).collect();
         Self {
             sdk,
             identity,
+            needs,
             folder,
         }
     }
@@ -74,6 +79,22 @@ impl WrittenSdk {
 
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.sdk.crates.iter().map(|part| part.name)
+    }
+
+    /// Tells whether what depends on `packages` depends on all of the crates.
+    pub(super) fn is_reached_by(&self, packages: &[String]) -> bool {
+        let mut open: Vec<&str> = packages.iter().map(String::as_str).collect();
+        let mut reached = Vec::new();
+        while let Some(name) = open.pop() {
+            let known = self.needs.iter().find(|(part, _)| *part == name);
+            if let Some((part, needs)) = known
+                && !reached.contains(part)
+            {
+                reached.push(*part);
+                open.extend(needs.iter().map(String::as_str));
+            }
+        }
+        !reached.is_empty() && reached.len() == self.needs.len()
     }
 
     /// Returns the folder that holds one folder per crate, after it was written if need be: also
@@ -126,4 +147,11 @@ impl WrittenSdk {
                 .map(|(path, text)| (Path::new(part.name).join(path), *text))
         })
     }
+}
+
+fn needs(part: &SdkCrate) -> (&'static str, Vec<String>) {
+    let manifest = part.files.iter().find(|(path, _)| *path == "Cargo.toml");
+    let manifest = manifest.and_then(|(_, text)| text.parse().ok());
+    let needs = manifest.map(|manifest| plain::needs(&manifest));
+    (part.name, needs.unwrap_or_default())
 }

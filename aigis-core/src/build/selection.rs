@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cargo_metadata::{DependencyKind, Metadata, Package, PackageId};
 
+use super::compile::Targets;
 use super::{BuildError, BuildRequest, Wants};
 
 /// The package and targets to build.
@@ -15,6 +16,15 @@ pub(super) struct Selection {
     pub(super) library: Option<String>,
     /// The name of the binary target.
     pub(super) binary: Option<String>,
+}
+
+impl Selection {
+    pub(super) fn targets(&self) -> Targets<'_> {
+        Targets {
+            library: self.library.as_deref(),
+            binary: self.binary.as_deref(),
+        }
+    }
 }
 
 /// Chooses the package whose manifest is `manifest`, or the one the request names, and its

@@ -104,6 +104,13 @@ impl Compilers {
         Ok(compiler)
     }
 
+    /// Returns the answer for `folder` if there was one before.
+    pub(super) fn known(&self, toolchain: &Toolchain, folder: &Path) -> Option<Compiler> {
+        let decision = decision(toolchain, folder);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&decision).cloned()
+    }
+
     /// Asks again: the toolchain may have been updated since, and a build uses the new one.
     pub(super) fn refresh(
         &self,

@@ -184,7 +184,7 @@ impl Inner {
         let threads = next
             .open(&grant, saved, limit)
             .map_err(|error| failed(Step::Load(error)))?;
-        if threads > 0 {
+        if let Some(threads @ 1..) = threads {
             let message = format!(
                 "its `new` has left threads running in the core ({threads}), which slow down every \
                  other plugin; a plugin that runs on its own is an internal one"

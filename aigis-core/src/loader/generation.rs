@@ -4,13 +4,15 @@ use std::any::Any;
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aigis_plugin_api::__private::{Description, Failure, FailureKind, Grant, Shape, Signature};
+use aigis_plugin_api::__private::{
+    Description, Failure, FailureKind, Grant, RUNTIME_THREAD, Shape, Signature,
+};
 use aigis_plugin_api::abi::{Buffer, Descriptor, HostApi, SYMBOL, Status};
 use aigis_plugin_api::codec;
 
@@ -22,13 +24,16 @@ use super::life::{GenerationState, Life};
 use super::link::Pins;
 use super::memory::OwnMemory;
 use super::serving::{Begin, Body, Key, Serving, read};
-use super::{LoadError, Probed, Services, entries, linux};
+use super::{LoadError, Probed, Services, entries};
 use crate::config::PluginName;
 use crate::logging::spans::Carried;
 use crate::registry::Offer;
 
 /// How often a shutdown is looked for while a `new` runs.
 const CLOSING_CHECK: Duration = Duration::from_millis(100);
+
+/// How long threads that `new` has waited for may take to end: they say that they are done before.
+const ENDING: Duration = Duration::from_millis(10);
 
 /// Whose code it is.
 #[derive(Debug)]
@@ -127,7 +132,7 @@ impl Generation {
     /// Writes down its state for the next version; `None` when its author wrote no `save`. Only while
     /// nobody is inside. One that does not return within `limit` goes on, and its result is lost.
     pub(crate) fn save(self: &Arc<Self>, limit: Duration) -> Result<Option<Vec<u8>>, LoadError> {
-        self.apart("aigis-save".to_owned(), "save", limit, |generation| {
+        self.apart("aigis-save", "save", limit, |generation| {
             let mut out = Buffer::default();
             match (generation.descriptor.save)(&mut out) {
                 Status::Absent => Ok(None),
@@ -136,22 +141,21 @@ impl Generation {
         })
     }
 
-    /// Runs the constructors. Returns how many threads they have left running.
+    /// Runs the constructors. Returns how many threads they have left running, besides those of the
+    /// library's runtime; `None` if that is not known, because the library cannot be followed.
     pub(crate) fn open(
         self: &Arc<Self>,
         grant: &Grant,
         saved: Option<Vec<u8>>,
         limit: Duration,
-    ) -> Result<usize, LoadError> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+    ) -> Result<Option<usize>, LoadError> {
         let grant = codec::to_vec(grant).map_err(|error| {
             LoadError::Open(Failure::new(FailureKind::Internal, error.to_string()))
         })?;
-        // Unlike any other: by it the threads are known that the constructors start.
-        let name = format!("aigis-new-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        self.apart(name, "new", limit, move |generation| {
+        self.apart("aigis-new", "new", limit, move |generation| {
             CONSTRUCTING.set(true);
-            generation.construct(&grant, saved.as_deref().unwrap_or_default())
+            generation.construct(&grant, saved.as_deref().unwrap_or_default())?;
+            Ok(generation.threads_left())
         })
     }
 
@@ -159,7 +163,7 @@ impl Generation {
     /// not take the core with it.
     fn apart<T: Send + 'static>(
         self: &Arc<Self>,
-        name: String,
+        name: &str,
         what: &'static str,
         limit: Duration,
         body: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
@@ -170,7 +174,7 @@ impl Generation {
         // From before the thread begins: should nobody wait any more, even then the library stays for
         // as long as this runs.
         let stay = self.stay();
-        let spawned = thread::Builder::new().name(name).spawn(move || {
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
             let _stay = stay;
             let returned = carried.run(|| seats::within(generation.home(), || body(&generation)));
             // Nobody listens any more when it took too long.
@@ -193,12 +197,21 @@ impl Generation {
         }
     }
 
-    fn construct(&self, grant: &[u8], saved: &[u8]) -> Result<usize, Failure> {
+    fn construct(&self, grant: &[u8], saved: &[u8]) -> Result<(), Failure> {
         let mut error = Buffer::default();
         let status = (self.descriptor.open)(self.api, grant.into(), saved.into(), &mut error);
         read(status, error)?;
         self.open.store(true, Ordering::SeqCst);
-        Ok(linux::threads_started_here())
+        Ok(())
+    }
+
+    fn threads_left(&self) -> Option<usize> {
+        let followed = self.library.followed();
+        if followed.gap().is_some() {
+            return None;
+        }
+        let deadline = Instant::now() + ENDING;
+        Some(followed.wait_threads(RUNTIME_THREAD, deadline))
     }
 
     /// Keeps the generation where it is, from any thread.

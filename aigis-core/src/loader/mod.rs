@@ -13,7 +13,6 @@ pub(crate) mod guard;
 mod host_api;
 mod life;
 mod link;
-mod linux;
 mod memory;
 mod probe;
 mod retire;

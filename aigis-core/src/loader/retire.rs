@@ -126,6 +126,7 @@ impl Generation {
         let followed = self.library.followed();
         if let Some(gap) = followed.gap() {
             let reason = format!("its threads cannot be followed: {gap}");
+            self.log_staying(&reason);
             return keep_for_good(self, reason);
         }
         let _listed = Listed::new(followed, self.within());

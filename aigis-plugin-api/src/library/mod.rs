@@ -25,6 +25,7 @@ pub(crate) use handover::save;
 pub use handover::{Restored, Saved, SavedOf, Unrestored, Unsaved};
 pub use panic::contain;
 pub(crate) use panic::{contain_callback, contain_entry};
+pub use runtime::RUNTIME_THREAD;
 pub(crate) use task::TaskFuture;
 pub(crate) use task::{Closure, Running};
 

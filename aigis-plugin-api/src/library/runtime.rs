@@ -4,6 +4,9 @@
 //! future is polled. The futures of skills and of `Context::spawn` are not its tasks: the host polls
 //! them, inside the runtime's context.
 
+/// What the threads of the runtime are called; by it the host knows them.
+pub const RUNTIME_THREAD: &str = "plugin-tokio";
+
 #[cfg(not(feature = "tokio"))]
 mod chosen {
     use crate::error::Failure;
@@ -24,6 +27,7 @@ mod chosen {
 
     use tokio::runtime::{Builder, Handle};
 
+    use super::RUNTIME_THREAD;
     use crate::error::{Failure, FailureKind};
     use crate::join::{self, Ending};
 
@@ -81,11 +85,14 @@ mod chosen {
     }
 
     fn start() -> std::io::Result<Runtime> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .thread_name(RUNTIME_THREAD)
+            .build()?;
         let handle = runtime.handle().clone();
         let (stopped, stop) = join::pair();
         let driver = thread::Builder::new()
-            .name("plugin-tokio".to_owned())
+            .name(RUNTIME_THREAD.to_owned())
             .spawn(move || {
                 // Either way the thread is to end.
                 let _ = runtime.block_on(stopped);

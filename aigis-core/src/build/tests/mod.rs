@@ -5,6 +5,7 @@
 mod cancelling;
 mod environment;
 mod freshness;
+mod plain;
 mod sdk;
 mod targets;
 

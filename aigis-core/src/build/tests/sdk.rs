@@ -1,7 +1,7 @@
 //! The crates that come with the program, and the lock file.
 
 use super::*;
-use crate::build::lockfile::{seed, unused_patches};
+use crate::build::lockfile::{is_alone, seed, unused_patches};
 
 const USES_API: &str =
     "[lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\naigis-plugin-api = \"0.1\"";
@@ -218,6 +218,23 @@ fn a_lock_file_begins_with_what_a_plugin_can_share() {
     }
     assert_eq!(unused_patches(OURS), ["spare"]);
     assert_eq!(unused_patches(&text), Vec::<&str>::new());
+}
+
+#[test]
+fn a_lock_file_tells_whether_a_package_is_alone() {
+    let ours = ["aigis-plugin-api", "aigis-macros"];
+    let with = |sections: &str| {
+        let (text, _) = OURS.split_once("[[patch").expect("is there");
+        is_alone(&format!("{text}{sections}"), "aigis-core", &ours)
+    };
+    assert!(with(""));
+    assert!(!with("[[package]]\nname = \"part\"\nversion = \"0.1.0\"\n"));
+    assert!(!with(
+        "[[patch.unused]]\nname = \"spare\"\nversion = \"0.1.0\"\n"
+    ));
+    let foreign = "[[package]]\nname = \"aigis-macros\"\nversion = \"0.0.9\"\nsource = \"git+x\"\n";
+    assert!(!with(foreign));
+    assert!(!is_alone(OURS, "aigis-core", &ours[..1]));
 }
 
 #[test]

@@ -126,6 +126,24 @@ impl Followed {
         state.starting + running.count()
     }
 
+    /// Counts the threads that the library has started and that are not called `except`, at the
+    /// deadline or as soon as there is none.
+    pub(crate) fn wait_threads(&self, except: &str, deadline: Instant) -> usize {
+        let mut state = self.lock();
+        loop {
+            let running = state.threads.iter().filter(|(thread, held)| {
+                held.is_its_own && process::name(**thread).is_none_or(|name| name != except)
+            });
+            let count = state.starting + running.count();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if count == 0 || left.is_zero() {
+                return count;
+            }
+            let woken = self.changed.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// Counts what has to be destroyed: thread-locals and values of keys, in all threads.
     #[cfg(test)]
     pub(crate) fn pending(&self) -> usize {
@@ -218,6 +236,8 @@ impl Followed {
 
     pub(super) fn thread_ended(&self, thread: Tid) {
         self.change(thread, |held| held.is_its_own = false);
+        // Others wait for threads alone.
+        self.changed.notify_all();
     }
 
     // Thread-locals.

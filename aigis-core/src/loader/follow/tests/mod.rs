@@ -136,6 +136,8 @@ fn a_forgotten_thread_is_named_and_the_library_goes_when_it_has_ended() {
         library.call("leak");
         run_only(library.followed());
         assert_eq!(library.followed().threads(), 1);
+        let counted = |except| library.followed().wait_threads(except, Instant::now());
+        assert_eq!((counted("another"), counted("forgotten")), (1, 0));
         assert_eq!(
             retained(&library),
             "thread `forgotten`, which it started, still runs"
@@ -148,6 +150,7 @@ fn a_forgotten_thread_is_named_and_the_library_goes_when_it_has_ended() {
             .followed()
             .wait_clear(deadline)
             .expect("becomes clear");
+        assert_eq!(counted("another"), 0);
         assert_eq!(drops.load(SeqCst), 1);
         gone(&library);
     });
