@@ -130,7 +130,15 @@ impl TestHome {
             .args(arguments)
             .current_dir(self.folder.path())
             .stdin(Stdio::null());
-        for name in ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "TMPDIR"] {
+        // The last one is for `tests/sanitizers`.
+        for name in [
+            "PATH",
+            "HOME",
+            "CARGO_HOME",
+            "RUSTUP_HOME",
+            "TMPDIR",
+            "ASAN_OPTIONS",
+        ] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }

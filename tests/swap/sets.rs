@@ -84,8 +84,8 @@ fn generations(host: &Host) -> (u64, u64) {
 /// the versions that were seen, in their order.
 fn watched(host: &Host, body: impl FnOnce()) -> Vec<u32> {
     let done = AtomicBool::new(false);
-    let looks = AtomicU64::new(0);
-    let look = || {
+    let looks = [const { AtomicU64::new(0) }; 2];
+    let look = |looks: &AtomicU64| {
         let mut seen = Vec::new();
         while !done.load(Ordering::SeqCst) {
             let (shop, store) = pair(host);
@@ -97,15 +97,18 @@ fn watched(host: &Host, body: impl FnOnce()) -> Vec<u32> {
         }
         seen
     };
+    let counts = || looks.each_ref().map(|looks| looks.load(Ordering::SeqCst));
+    // By each: on a busy machine one of them may not have its turn for long.
     let more = || {
-        let before = looks.load(Ordering::SeqCst);
+        let before = counts();
         eventually("more looks", || {
-            (looks.load(Ordering::SeqCst) > before + 10).then_some(())
+            let mut pairs = counts().into_iter().zip(before);
+            pairs.all(|(now, before)| now > before + 10).then_some(())
         });
     };
     thread::scope(|scope| {
         let stop = AtEnd(|| done.store(true, Ordering::SeqCst));
-        let looking = [scope.spawn(look), scope.spawn(look)];
+        let looking = looks.each_ref().map(|looks| scope.spawn(|| look(looks)));
         more();
         body();
         more();
