@@ -292,9 +292,15 @@ fn converse<S: Read + Write>(mut stream: BufReader<S>, shared: &Shared) -> io::R
         let out = stream.get_mut();
         match fault {
             Fault::Status(status) => {
-                // In one piece: a client that has read enough of it closes the connection.
-                let answer = format!("HTTP/1.1 {status} Fault\r\nContent-Length: 6\r\n\r\nfault\n");
+                // The client closes first: what it says that nobody reads would reset the connection
+                // before it has read the answer.
+                let answer = format!(
+                    "HTTP/1.1 {status} Fault\r\nConnection: close\r\nContent-Length: 6\r\n\r\nfault\n"
+                );
                 out.write_all(answer.as_bytes())?;
+                out.flush()?;
+                io::copy(&mut stream, &mut io::sink())?;
+                return Ok(());
             }
             Fault::Auth => {
                 write!(

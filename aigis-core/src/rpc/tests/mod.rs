@@ -106,13 +106,7 @@ impl Answers {
             }
             "t.expects" => encode(expects.map_or_else(
                 || "nothing".to_owned(),
-                |expected| {
-                    assert_eq!(
-                        expected.encoded,
-                        codec::to_vec(&expected.signature).expect("it was encoded before")
-                    );
-                    expected.signature.to_string()
-                },
+                |expected| expected.signature.to_string(),
             )),
             "t.left" => encode(timeout.map_or_else(
                 || "no limit".to_owned(),
