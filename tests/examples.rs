@@ -68,7 +68,9 @@ fn the_examples_run_as_configured() {
     let names: Vec<&Value> = plugins.iter().map(|plugin| &plugin["name"]).collect();
     assert_eq!(
         names,
-        ["site", "greeter", "markdown", "web", "clock", "notes"]
+        [
+            "site", "greeter", "markdown", "web", "clock", "notes", "words"
+        ]
     );
     for plugin in &plugins {
         assert_eq!(plugin["state"], "ready", "{plugin:#}\n{}", core.printed());
@@ -92,6 +94,7 @@ fn the_examples_run_as_configured() {
     requests_are_answered(&home);
     home.wait_for_log("clock", ": Hello, everybody!");
     a_note_is_taken(&home);
+    python_is_called(&home);
 
     core.signal("INT");
     let ran = core.wait().exited(0);
@@ -103,6 +106,7 @@ fn the_examples_run_as_configured() {
         ("greeter", "greeted "),
         ("markdown", "rendered "),
         ("notes", "SIGTERM: 2 notes are kept"),
+        ("words", "no more words"),
     ] {
         let log = home.plugin_log(plugin);
         assert_eq!(log.matches(needle).count(), 1, "{plugin}: {log}");
@@ -205,4 +209,18 @@ fn a_note_is_taken(home: &TestHome) {
         .filter_map(|line| line.split_once(' ').map(|(_, note)| note))
         .collect();
     assert_eq!(notes, ["buy milk", "call zoé"]);
+}
+
+fn python_is_called(home: &TestHome) {
+    // Its skills are there when it has said so, later than itself.
+    home.wait_for_log("words", "serving words.longest and words.report");
+    let ran = home
+        .aigis(&["call", "words.report", "two *words*"])
+        .exited(0);
+    assert_eq!(ran.stdout, "\"2 words, the longest is *words*\"\n");
+    let failed = home.aigis(&["call", "words.longest", ""]).exited(4);
+    assert!(
+        failed.stderr.contains("there is no word in the text"),
+        "{failed:?}"
+    );
 }

@@ -125,6 +125,7 @@ fn a_plugin_finds_what_is_documented() {
         echo "plugin $AIGIS_PLUGIN"
         echo "home $AIGIS_HOME"
         echo "data $AIGIS_DATA"
+        echo "session $AIGIS_SESSION_FD"
         cp "$AIGIS_SETTINGS" "$AIGIS_DATA/settings.json"
         for word in "$@"; do echo "<$word>"; done
         for file in /proc/$$/fd/*; do [ -e "$file" ] && echo "descriptor ${file##*/}"; done
@@ -173,9 +174,12 @@ fn a_plugin_finds_what_is_documented() {
     let descriptors: Vec<&str> = messages(&log)
         .filter(|m| m.starts_with("descriptor "))
         .collect();
+    let session = messages(&log).find_map(|m| m.strip_prefix("session "));
+    let session = format!("descriptor {}", session.expect("is told"));
     assert_eq!(
         descriptors,
-        ["descriptor 0", "descriptor 1", "descriptor 2"]
+        ["descriptor 0", "descriptor 1", "descriptor 2", &session],
+        "the session's, and nothing else"
     );
     let group = messages(&log).find_map(|m| m.strip_prefix("group ")?.split_once(' '));
     assert!(

@@ -145,6 +145,7 @@ fn lists_have_their_form(home: &TestHome) {
             ],
             "crash": null,
             "slow_calls": [],
+            "serving": [],
         }])
     );
     let skills = list("skills");

@@ -11,7 +11,7 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, V
 use serde::ser::{Serialize, SerializeTuple};
 use serde::{Deserialize, Deserializer};
 
-use crate::codec;
+use crate::codec::{self, Items, Whole};
 use crate::error::{Failure, FailureKind};
 
 /// A parameter taken by value.
@@ -37,13 +37,13 @@ impl<T: ?Sized + 'static> Mode for Ref<T> {
 /// A parameter that a caller can encode.
 pub trait EncodeMode: Mode {
     /// What is encoded.
-    type Wire: Serialize + ?Sized;
+    type Wire: Serialize + ?Sized + 'static;
 
     /// Borrows what is encoded.
     fn wire<'v>(value: &'v Self::Value<'_>) -> &'v Self::Wire;
 }
 
-impl<T: Serialize> EncodeMode for Own<T> {
+impl<T: Serialize + 'static> EncodeMode for Own<T> {
     type Wire = T;
 
     fn wire<'v>(value: &'v Self::Value<'_>) -> &'v T {
@@ -68,11 +68,11 @@ pub trait DecodeMode: Mode {
     fn value<'s>(stored: &'s mut Option<Self::Stored<'_>>) -> Option<Self::Value<'s>>;
 }
 
-impl<T: DeserializeOwned> DecodeMode for Own<T> {
-    type Stored<'de> = T;
+impl<T: DeserializeOwned + 'static> DecodeMode for Own<T> {
+    type Stored<'de> = Whole<T>;
 
-    fn value(stored: &mut Option<T>) -> Option<T> {
-        stored.take()
+    fn value(stored: &mut Option<Whole<T>>) -> Option<T> {
+        stored.take().map(|Whole(value)| value)
     }
 }
 
@@ -94,17 +94,17 @@ impl Referent for str {
 }
 
 impl<T: DeserializeOwned + 'static> Referent for [T] {
-    type Stored<'de> = Vec<T>;
+    type Stored<'de> = Items<'de, T>;
 
-    fn borrow(stored: &Vec<T>) -> &[T] {
-        stored
+    fn borrow<'s>(stored: &'s Items<'_, T>) -> &'s [T] {
+        stored.as_slice()
     }
 }
 
 impl<T: DeserializeOwned + 'static> Referent for T {
-    type Stored<'de> = T;
+    type Stored<'de> = Whole<T>;
 
-    fn borrow(stored: &T) -> &T {
+    fn borrow(Whole(stored): &Whole<T>) -> &T {
         stored
     }
 }
@@ -130,6 +130,19 @@ pub trait Encode: Modes {
     /// # Errors
     /// [`FailureKind::Unserializable`] naming the argument.
     fn encode(values: &Self::Values<'_>) -> Result<Vec<u8>, Failure>;
+
+    /// Encodes the values as an array, but leaves the last one where it is if it is large bytes: what is
+    /// encoded ends with its header.
+    ///
+    /// # Errors
+    /// [`FailureKind::Unserializable`] naming the argument.
+    fn encode_apart<'v>(values: &'v Self::Values<'_>) -> Result<(Vec<u8>, &'v [u8]), Failure>;
+}
+
+/// Encodes a list of parameters.
+trait EncodeBut: Modes {
+    /// Of the last one, if `announced` says how long it is, writes the header alone.
+    fn encode_but(values: &Self::Values<'_>, announced: Option<usize>) -> Result<Vec<u8>, Failure>;
 }
 
 /// A list of parameters that a skill can decode.
@@ -203,22 +216,43 @@ macro_rules! parameter_lists {
 
         impl<$($mode: EncodeMode),*> Encode for ($($mode,)*) {
             fn encode(values: &Self::Values<'_>) -> Result<Vec<u8>, Failure> {
+                Self::encode_but(values, None)
+            }
+
+            #[allow(unused_assignments, unused_mut, unused_variables, reason = "the last one counts")]
+            fn encode_apart<'v>(values: &'v Self::Values<'_>) -> Result<(Vec<u8>, &'v [u8]), Failure> {
+                let mut last = None;
+                $(last = codec::large_bytes($mode::wire(&values.$index));)*
+                let encoded = Self::encode_but(values, last.map(<[u8]>::len))?;
+                Ok((encoded, last.unwrap_or_default()))
+            }
+        }
+
+        impl<$($mode: EncodeMode),*> EncodeBut for ($($mode,)*) {
+            fn encode_but(values: &Self::Values<'_>, announced: Option<usize>) -> Result<Vec<u8>, Failure> {
                 #[allow(dead_code, reason = "a list without parameters reads nothing")]
                 struct Tuple<'v, 'a, $($mode: EncodeMode),*>(
                     &'v ($($mode::Value<'a>,)*),
                     PhantomData<&'a ()>,
+                    Option<usize>,
                 );
 
                 impl<$($mode: EncodeMode),*> Serialize for Tuple<'_, '_, $($mode),*> {
                     fn serialize<Ser: serde::Serializer>(&self, s: Ser) -> Result<Ser::Ok, Ser::Error> {
+                        let count = <[&str]>::len(&[$(stringify!($mode)),*]);
                         #[allow(unused_mut, reason = "a list without parameters adds nothing")]
-                        let mut tuple = s.serialize_tuple(<[&str]>::len(&[$(stringify!($mode)),*]))?;
-                        $(tuple.serialize_element($mode::wire(&self.0.$index))?;)*
+                        let mut tuple = s.serialize_tuple(count)?;
+                        $(match self.2 {
+                            Some(len) if $index + 1 == count => {
+                                tuple.serialize_element(&codec::Announced(len))?;
+                            }
+                            _ => tuple.serialize_element($mode::wire(&self.0.$index))?,
+                        })*
                         tuple.end()
                     }
                 }
 
-                codec::to_vec(&Tuple::<$($mode),*>(values, PhantomData)).map_err(unserializable)
+                codec::to_vec(&Tuple::<$($mode),*>(values, PhantomData, announced)).map_err(unserializable)
             }
         }
 

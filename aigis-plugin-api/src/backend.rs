@@ -1,5 +1,6 @@
 //! Who answers a call: the core around this library, a session, or a host in this process.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,9 @@ use serde::de::DeserializeOwned;
 use crate::abi::OnOutcome;
 use crate::codec;
 use crate::error::{CallError, Failure, FailureKind, SkillFailure};
+use crate::launch;
 use crate::library;
+use crate::logger::Logger;
 use crate::session::{self, Session};
 use crate::signature::{Signature, SignatureId, differences};
 
@@ -24,8 +27,20 @@ pub struct Request<'a> {
     pub expected: Option<&'a Expected>,
     /// Encoded arguments: an array by position or a map by name.
     pub arguments: &'a [u8],
+    /// What follows them: the bytes that are the last argument, where they lay already.
+    pub tail: &'a [u8],
     /// How long the caller waits; none for the backend's default.
     pub timeout: Option<Duration>,
+}
+
+impl Request<'_> {
+    /// Returns the arguments with what follows them.
+    pub fn whole_arguments(&self) -> Cow<'_, [u8]> {
+        match self.tail {
+            [] => self.arguments.into(),
+            tail => [self.arguments, tail].concat().into(),
+        }
+    }
 }
 
 /// What an import expects of a skill.
@@ -122,11 +137,6 @@ pub fn scope<R>(backend: Arc<dyn Backend>, body: impl FnOnce() -> R) -> R {
     body()
 }
 
-/// Declares that this thread must never wait for a call.
-pub(crate) fn forbid_blocking() {
-    NO_BLOCKING.set(true);
-}
-
 /// Runs what completes a call on a thread that is not this library's: it must not wait there.
 pub(crate) fn without_blocking(body: impl FnOnce()) {
     let before = NO_BLOCKING.replace(true);
@@ -171,9 +181,14 @@ pub(crate) fn current() -> Result<Arc<dyn Backend>, Failure> {
              launched, or inside `aigis_plugin_api::connect(home)?.scope(…)`",
         ));
     };
-    let session = Session::open(&grant.endpoint, Some(grant.token), grant.plugin.plugin)?;
+    let session = Session::open(grant.address())?;
     let backend = session.backend();
-    *process = Some(session);
+    *process = Some(session.clone());
+    // What the skills' constructors call goes there already.
+    drop(process);
+    if let Err(failure) = launch::serve_unlaunched(&session, grant.plugin) {
+        Logger::to_stderr().error(failure);
+    }
     Ok(backend)
 }
 
@@ -199,8 +214,11 @@ pub(crate) fn encode_arguments(arguments: impl Serialize) -> Result<Vec<u8>, Fai
     }
 }
 
-pub(crate) fn decode_result<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, Failure> {
-    codec::from_slice(bytes).map_err(|error| {
+pub(crate) fn decode_result<T: DeserializeOwned + 'static>(
+    name: &str,
+    bytes: Vec<u8>,
+) -> Result<T, Failure> {
+    codec::from_vec(bytes).map_err(|error| {
         Failure::new(
             FailureKind::Unserializable,
             format!("the result is not what the caller expects: {error}"),
@@ -213,7 +231,7 @@ pub(crate) fn decode_result<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Re
 ///
 /// # Errors
 /// Whatever ended the call.
-pub fn call_by_name<T: DeserializeOwned>(
+pub fn call_by_name<T: DeserializeOwned + 'static>(
     backend: &dyn Backend,
     name: &str,
     arguments: impl Serialize,
@@ -224,10 +242,11 @@ pub fn call_by_name<T: DeserializeOwned>(
         name,
         expected: None,
         arguments: &arguments,
+        tail: &[],
         timeout,
     };
     let bytes = backend.call(&request).map_err(|f| f.of_skill(name))?;
-    decode_result(name, &bytes)
+    decode_result(name, bytes)
 }
 
 /// The core around this library, as a backend.
@@ -276,7 +295,7 @@ impl Backend for Around {
 ///
 /// # Errors
 /// Every [`CallError`]; the author's own error is a [`SkillFailure`].
-pub fn call<T: DeserializeOwned>(
+pub fn call<T: DeserializeOwned + 'static>(
     name: &str,
     arguments: impl Serialize,
 ) -> Result<T, CallError<SkillFailure>> {

@@ -18,8 +18,8 @@ use crate::codec;
 /// ```
 /// use aigis_plugin_api::{CallError, FailureKind};
 ///
-/// fn may_be_tried_again_later(error: &CallError) -> bool {
-///     matches!(error, CallError::Other(failure) if failure.kind == FailureKind::Overloaded)
+/// fn is_refused(error: &CallError) -> bool {
+///     matches!(error, CallError::Other(failure) if failure.kind == FailureKind::Refused)
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,10 @@ pub enum FailureKind {
     NotConnected,
     /// The connection to the core ended; whether the skill ran is unknown.
     CoreGone,
+    /// The process that serves the skill ended during the call; whether the skill ran is unknown.
+    Disconnected,
+    /// The process that serves the skill is not running; the skill was not called.
+    Unavailable,
     /// Too many calls are waiting already.
     Overloaded,
     /// A value is larger than the limit.
@@ -289,6 +293,16 @@ impl Error for SkillFailure {}
 ///         _ => "something else",
 ///     }
 /// }
+///
+/// /// Tells whether the skill has certainly not run, and may be called again in a while.
+/// fn may_be_called_again(error: &CallError) -> bool {
+///     matches!(error, CallError::Unavailable { .. } | CallError::Overloaded { .. })
+/// }
+///
+/// /// Tells whether nobody knows if the skill has run.
+/// fn is_in_doubt(error: &CallError) -> bool {
+///     matches!(error, CallError::CoreGone { .. } | CallError::Disconnected { .. })
+/// }
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -365,7 +379,36 @@ pub enum CallError<E = Infallible> {
         /// How the connection ended.
         message: String,
     },
-    /// Any other failure: too many calls, too large a value, refused by the host.
+    /// The process that serves the skill ended during the call; whether the skill ran is unknown.
+    Disconnected {
+        /// The full name of the skill.
+        skill: String,
+        /// Whose process it was, and how it ended.
+        message: String,
+    },
+    /// The process that serves the skill is not running; the skill was not called, and can be when the
+    /// process is back.
+    Unavailable {
+        /// The full name of the skill.
+        skill: String,
+        /// Whose process it is.
+        message: String,
+    },
+    /// Too many calls wait or run already; the skill was not called, and can be later.
+    Overloaded {
+        /// The full name of the skill.
+        skill: String,
+        /// What has no room.
+        message: String,
+    },
+    /// An argument or the result is larger than the limit.
+    TooLarge {
+        /// The full name of the skill.
+        skill: String,
+        /// How large it is, and how large it may be.
+        message: String,
+    },
+    /// Any other failure: refused by the host, or a part of it failed.
     Other(Box<Failure>),
 }
 
@@ -426,6 +469,22 @@ impl<E> CallError<E> {
                 skill,
                 message: failure.message,
             },
+            FailureKind::Disconnected => Self::Disconnected {
+                skill,
+                message: failure.message,
+            },
+            FailureKind::Unavailable => Self::Unavailable {
+                skill,
+                message: failure.message,
+            },
+            FailureKind::Overloaded => Self::Overloaded {
+                skill,
+                message: failure.message,
+            },
+            FailureKind::TooLarge => Self::TooLarge {
+                skill,
+                message: failure.message,
+            },
             _ => Self::Other(Box::new(failure)),
         }
     }
@@ -465,6 +524,19 @@ pub fn timed_out(skill: &str, after: Duration) -> Failure {
     )
     .of_skill(skill)
     .with_details(vec![after.as_millis().to_string()])
+}
+
+/// Makes the failure of a call whose arguments or result have more than `limit` bytes.
+pub fn too_large(skill: &str, what: &str, size: usize, limit: usize) -> Failure {
+    Failure::new(
+        FailureKind::TooLarge,
+        format!(
+            "the {what} of {skill}: {size} bytes, at most {limit} are allowed by the plugin that offers it; \
+             send less at once, or raise `MAX_MESSAGE` in its manifest (`max_message` in its entry of the config)"
+        ),
+    )
+    .of_skill(skill)
+    .with_details(vec![limit.to_string(), size.to_string()])
 }
 
 impl<E: fmt::Display> fmt::Display for CallError<E> {
@@ -512,7 +584,12 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
                 "waiting for {skill} here would block the thread that completes calls; \
                  use `start::` with `.then` or `.await`"
             ),
-            Self::NotConnected { message } | Self::CoreGone { message, .. } => f.write_str(message),
+            Self::NotConnected { message }
+            | Self::CoreGone { message, .. }
+            | Self::Disconnected { message, .. }
+            | Self::Unavailable { message, .. }
+            | Self::Overloaded { message, .. }
+            | Self::TooLarge { message, .. } => f.write_str(message),
             Self::Other(failure) => failure.fmt(f),
         }
     }

@@ -29,8 +29,11 @@ impl Import {
     }
 
     /// Calls with encoded arguments, through whoever answers here.
-    fn call_encoded(&self, arguments: &[u8]) -> Result<Vec<u8>, Failure> {
-        let request = self.request(arguments);
+    fn call_encoded(&self, arguments: &[u8], tail: &[u8]) -> Result<Vec<u8>, Failure> {
+        let request = Request {
+            tail,
+            ..self.request(arguments)
+        };
         let outcome = match library::host() {
             Some(host) => host.call_skill(abi_request(&request, self.link.handle(host))),
             None => backend::current().and_then(|backend| backend.call(&request)),
@@ -54,6 +57,7 @@ impl Import {
             name: self.link.name(),
             expected: Some(self.link.expected()),
             arguments,
+            tail: &[],
             timeout: None,
         }
     }
@@ -71,7 +75,7 @@ impl Import {
         let name = self.link.name();
         let (call, completer) = Call::pending(name);
         let done: abi::OnOutcome = Box::new(move |outcome| {
-            let result = outcome.and_then(|bytes| decode_result(name, &bytes));
+            let result = outcome.and_then(|bytes| decode_result(name, bytes));
             completer.complete(result.map_err(|failure| error(failure.of_skill(name))));
         });
         let arguments = match A::encode(values) {
@@ -174,10 +178,15 @@ pub trait ViaBytes<A: Modes, R> {
 
 impl<A: Encode, R: DeserializeOwned + Send + 'static> ViaBytes<A, R> for &CallOf<A, R> {
     fn call(&self, import: &Import, values: A::Values<'_>) -> Result<R, Failure> {
-        let arguments =
-            A::encode(&values).map_err(|failure| failure.of_skill(import.link.name()))?;
-        let bytes = import.call_encoded(&arguments)?;
-        decode_result(import.link.name(), &bytes)
+        // In a core they have to be in one piece.
+        let encoded = if library::host().is_some() {
+            A::encode(&values).map(|arguments| (arguments, &[][..]))
+        } else {
+            A::encode_apart(&values)
+        };
+        let (arguments, tail) = encoded.map_err(|failure| failure.of_skill(import.link.name()))?;
+        let bytes = import.call_encoded(&arguments, tail)?;
+        decode_result(import.link.name(), bytes)
     }
 
     fn start<E: Send + 'static>(

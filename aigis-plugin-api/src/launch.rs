@@ -9,7 +9,7 @@ use crate::context::{Context, Grant};
 use crate::error::Failure;
 use crate::library;
 use crate::logger::Logger;
-use crate::session::{self, Session};
+use crate::session::{self, Address, Session};
 
 /// What a `launch` function may return.
 #[diagnostic::on_unimplemented(
@@ -50,7 +50,12 @@ impl<T: LaunchOutcome, E: Display> LaunchOutcome for Result<T, E> {
 pub fn run<R: LaunchOutcome>(launch: impl FnOnce(&'static Context) -> R) -> ExitCode {
     let logger = Logger::to_stderr();
     match connect(&logger) {
-        Ok(context) => launch(context).exit(&logger),
+        Ok((context, serving)) => {
+            // Closed after a panic of `launch` as well.
+            let outcome = launch(context).exit(&logger);
+            drop(serving);
+            outcome
+        }
         Err(failure) => {
             logger.error(failure);
             ExitCode::from(2)
@@ -58,18 +63,46 @@ pub fn run<R: LaunchOutcome>(launch: impl FnOnce(&'static Context) -> R) -> Exit
     }
 }
 
-fn connect(logger: &Logger) -> Result<&'static Context, Failure> {
-    let (session, grant) = match session::from_environment()? {
+fn connect(logger: &Logger) -> Result<(&'static Context, Serving), Failure> {
+    let (session, grant, launched) = match session::from_environment()? {
         Some(grant) => {
-            let name = grant.plugin.plugin.clone();
-            let session = Session::open(&grant.endpoint, Some(grant.token), name)?;
-            (session, grant.plugin)
+            let session = Session::open(grant.address())?;
+            (session, grant.plugin, true)
         }
         // Run by hand, next to a core: a tool of the same user.
-        None => by_hand()?,
+        None => {
+            let (session, grant) = by_hand()?;
+            (session, grant, false)
+        }
     };
-    backend::set_process(session);
-    Ok(library::set_context(Context::new(grant, logger.clone())))
+    backend::set_process(session.clone());
+    let context = library::set_context(Context::new(grant, logger.clone()));
+    let skills = library::open_program(context)?;
+    let serving = Serving(session);
+    if launched {
+        serving.0.serve(&skills)?;
+    } else if !skills.is_empty() {
+        logger.warn(
+            "its skills are not offered: only what a core has launched as a plugin can be called",
+        );
+    }
+    Ok((context, serving))
+}
+
+/// The program's skills are open, and are closed with it.
+struct Serving(Session);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.stop_serving();
+        library::close_program();
+    }
+}
+
+/// Offers the skills of a launched program that has no `launch`; they are never closed.
+pub(crate) fn serve_unlaunched(session: &Session, grant: Grant) -> Result<(), Failure> {
+    let context = library::set_context(Context::new(grant, Logger::to_stderr()));
+    session.serve(&library::open_program(context)?)
 }
 
 fn by_hand() -> Result<(Session, Grant), Failure> {
@@ -83,7 +116,14 @@ fn by_hand() -> Result<(Session, Grant), Failure> {
             |name| name.to_string_lossy().into_owned(),
         );
     let socket = home.join("run").join("core.sock");
-    let session = Session::open(&socket, None, plugin.clone()).map_err(|failure| Failure {
+    let address = Address {
+        socket,
+        token: None,
+        client: plugin.clone(),
+        reconnects: true,
+        offers: false,
+    };
+    let session = Session::open(address).map_err(|failure| Failure {
         message: format!(
             "this program is an internal plugin, which a core launches (`aigis build-and-run`); \
              run by hand it looks for a core in `{}`: {}",

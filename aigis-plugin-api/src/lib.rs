@@ -271,7 +271,7 @@ pub mod __private {
     pub use crate::context::Grant;
     pub use crate::error::{
         AuthorError, Chained, Failure, FailureKind, Payloaded, Shown, Unshown, Valued, dynamic,
-        timed_out,
+        timed_out, too_large,
     };
     pub use crate::import::{
         CallOf, ErrorOf, Import, Readable, Unreadable, Unserved, ViaBytes, ViaEntry, future_of,

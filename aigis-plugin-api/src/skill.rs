@@ -106,6 +106,9 @@ pub struct Block {
     pub close: Option<Close>,
     /// Whether the author wrote a `cleanup`.
     pub cleanup: bool,
+    /// Whether it stands in a program's own crate. A program has the blocks of the libraries that are
+    /// linked into it as well, and serves its own.
+    pub of_program: bool,
 }
 
 inventory::collect!(Block);
@@ -134,7 +137,7 @@ impl<S> Coded for EncodedOf<S>
 where
     S: SkillFn,
     S::Args: Decode,
-    S::Output: Serialize,
+    S::Output: Serialize + 'static,
 {
     fn run(&self, names: &[&str], arguments: &[u8]) -> Result<Vec<u8>, Failure> {
         encoded::<S>(names, arguments)
@@ -165,15 +168,15 @@ fn encoded<S>(names: &[&str], arguments: &[u8]) -> Result<Vec<u8>, Failure>
 where
     S: SkillFn,
     S::Args: Decode,
-    S::Output: Serialize,
+    S::Output: Serialize + 'static,
 {
     crate::library::contain(S::NAME, || {
-        S::Args::decode(names, arguments, |values| encode(&S::run(values)?))
+        S::Args::decode(names, arguments, |values| encode(S::run(values)?))
     })
 }
 
-fn encode(output: &impl Serialize) -> Result<Vec<u8>, Failure> {
-    codec::to_vec(output).map_err(|error| {
+fn encode(output: impl Serialize + 'static) -> Result<Vec<u8>, Failure> {
+    codec::into_vec(output).map_err(|error| {
         Failure::new(
             FailureKind::Unserializable,
             format!("the result cannot be encoded: {error}"),
@@ -203,7 +206,7 @@ where
     S: AsyncSkillFn,
     S::Args: Decode,
     for<'de> <S::Args as Decode>::Stored<'de>: Send,
-    S::Output: Serialize,
+    S::Output: Serialize + 'static,
 {
     fn begin(&self, names: &'static [&'static str], arguments: Vec<u8>) -> TaskFuture {
         Box::pin(async move {
@@ -211,7 +214,7 @@ where
             let arguments = arguments;
             let mut stored = S::Args::read(names, &arguments)?;
             let output = enter::<S>(&mut stored)?.await?;
-            encode(&output)
+            encode(output)
         })
     }
 }

@@ -40,8 +40,10 @@ pub struct Worker(Context);
 impl Worker {
     fn new(ctx: &Context) -> Self {
         let own = ctx.clone();
+        // Made here: the task may be cancelled before it was ever polled.
+        let guard = Guard("a task is cancelled");
         let task = ctx.spawn(async move {
-            let _guard = Guard("a task is cancelled");
+            let _guard = guard;
             loop {
                 own.sleep(Duration::from_hours(1)).await;
             }

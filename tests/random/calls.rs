@@ -43,7 +43,7 @@ pub(super) enum Way<'a> {
 }
 
 impl Way<'_> {
-    fn call<T: DeserializeOwned>(
+    fn call<T: DeserializeOwned + 'static>(
         &self,
         name: &str,
         arguments: impl Serialize,

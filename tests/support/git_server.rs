@@ -74,6 +74,7 @@ impl Shared {
 pub struct GitServer {
     address: SocketAddr,
     shared: Arc<Shared>,
+    listener: TcpListener,
     acceptor: Option<JoinHandle<()>>,
     certificates: Option<PathBuf>,
 }
@@ -113,12 +114,14 @@ impl GitServer {
             }),
             changed: Condvar::new(),
         });
+        let own = listener.try_clone().expect("a second handle");
         let acceptor = {
             let shared = Arc::clone(&shared);
             std::thread::spawn(move || accept(&listener, &shared))
         };
         Self {
             address,
+            listener: own,
             shared,
             acceptor: Some(acceptor),
             certificates,
@@ -214,8 +217,9 @@ impl Drop for GitServer {
             }
         }
         self.shared.changed.notify_all();
-        // Wakes the acceptor, which then sees that it is to stop.
-        let _ = TcpStream::connect(self.address);
+        // Wakes the acceptor, which then sees that it is to stop; and nobody can connect from here on,
+        // not even while a process that another test is just starting has the listener open as well.
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }

@@ -137,6 +137,7 @@ impl TestHome {
             "CARGO_HOME",
             "RUSTUP_HOME",
             "TMPDIR",
+            "PYTHONPATH",
             "ASAN_OPTIONS",
         ] {
             if let Some(value) = std::env::var_os(name) {

@@ -4,6 +4,7 @@ pub(crate) mod core;
 pub(crate) mod git_server;
 pub(crate) mod home;
 pub(crate) mod plugins;
+pub(crate) mod python;
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};

@@ -32,9 +32,17 @@ const CACHE_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
 /// The right to build, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
-    /// Closing it unlocks it, and that is done before the next thread is woken.
-    _file: File,
+    /// Is unlocked before the next thread is woken.
+    file: File,
     _place: Place<'a>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // Closing it would do, but for a child that is just being started: until it has become another
+        // program, it has the file open as well.
+        let _ = self.file.unlock();
+    }
 }
 
 /// The first place among the threads of a builder.
@@ -73,7 +81,7 @@ impl Turnstile {
             match file.try_lock() {
                 Ok(()) => {
                     return Ok(Turn {
-                        _file: file,
+                        file,
                         _place: place,
                     });
                 }

@@ -304,10 +304,10 @@ fn exit_of_call<E>(error: &CallError<E>, exit_of_author: impl FnOnce(&E) -> Exit
         CallError::Mismatch { .. } | CallError::Arguments { .. } => Exit::Usage,
         CallError::TimedOut { .. } => Exit::TimedOut,
         CallError::NotConnected { .. } | CallError::CoreGone { .. } => Exit::NoCore,
-        CallError::Other(failure) => match failure.kind {
-            FailureKind::Refused | FailureKind::Overloaded => Exit::Refused,
-            _ => Exit::Internal,
-        },
+        // The core runs; the process of a plugin does not.
+        CallError::Disconnected { .. } | CallError::Unavailable { .. } => Exit::PluginsFailed,
+        CallError::Overloaded { .. } | CallError::TooLarge { .. } => Exit::Refused,
+        CallError::Other(failure) if failure.kind == FailureKind::Refused => Exit::Refused,
         _ => Exit::Internal,
     }
 }

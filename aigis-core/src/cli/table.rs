@@ -49,6 +49,17 @@ pub(super) fn plugins(statuses: &[PluginStatus]) -> String {
             };
             let _ = writeln!(text, "  crash: {told}{times}");
         }
+        for process in &status.serving {
+            let calls = match process.calls {
+                1 => "1 call is".to_owned(),
+                calls => format!("{calls} calls are"),
+            };
+            let _ = writeln!(
+                text,
+                "  serves: process {} on session {}, {calls} underway",
+                process.pid, process.session
+            );
+        }
         for call in &status.slow_calls {
             let _ = writeln!(
                 text,
@@ -93,7 +104,13 @@ pub(super) fn skills(skills: &[SkillInfo]) -> String {
             .max()
             .unwrap_or(0);
         for skill in group {
-            let _ = writeln!(text, "  {:<width$}  {}", skill.name, skill.signature);
+            let absent = if skill.available {
+                ""
+            } else {
+                "  (its process is not running)"
+            };
+            let (name, signature) = (&skill.name, &skill.signature);
+            let _ = writeln!(text, "  {name:<width$}  {signature}{absent}");
             if let Some(first) = skill.doc.trim().lines().next() {
                 let _ = writeln!(text, "      {}", one_line(first));
             }

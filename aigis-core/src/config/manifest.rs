@@ -44,6 +44,9 @@ pub struct Manifest {
     pub restart: Option<u32>,
     /// How long a call of one of its skills in the core may take before that is reported; `None` never reports it.
     pub call_timeout: Option<Duration>,
+    /// How many bytes the arguments, and likewise the result, of a call of its skills over a session may have; `None`
+    /// leaves it at 1 GiB, which no call may exceed.
+    pub max_message: Option<usize>,
     /// Where the plugin runs.
     pub host: Host,
     /// What is launched.
@@ -229,6 +232,7 @@ impl Manifest {
             secrets: checked.secrets,
             restart: checked.restart,
             call_timeout: checked.call_timeout,
+            max_message: checked.max_message,
             host: checked.host.unwrap_or_default(),
             launch,
             package: checked.package,

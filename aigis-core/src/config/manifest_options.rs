@@ -21,6 +21,7 @@ pub(super) enum OptionName {
     Secrets,
     Restart,
     CallTimeout,
+    MaxMessage,
     Host,
     Launch,
     Package,
@@ -28,7 +29,7 @@ pub(super) enum OptionName {
 }
 
 /// The names that options have in a manifest. The original documents one spelling and uses the other.
-const SPELLINGS: [(&str, OptionName); 14] = [
+const SPELLINGS: [(&str, OptionName); 15] = [
     ("PLUGIN_TYPE", OptionName::PluginType),
     ("ENTRYPOINT", OptionName::Entrypoint),
     ("SYSTEM_REQUIREMENTS", OptionName::SystemRequirements),
@@ -39,6 +40,7 @@ const SPELLINGS: [(&str, OptionName); 14] = [
     ("SECRETS", OptionName::Secrets),
     ("RESTART", OptionName::Restart),
     ("CALL_TIMEOUT", OptionName::CallTimeout),
+    ("MAX_MESSAGE", OptionName::MaxMessage),
     ("HOST", OptionName::Host),
     ("LAUNCH", OptionName::Launch),
     ("PACKAGE", OptionName::Package),

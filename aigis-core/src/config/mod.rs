@@ -26,6 +26,7 @@ pub use entry::{GitReference, PluginEntry, PluginKind, SourceSpec, UnknownKind};
 pub use manifest::{Host, Launch, Manifest, Requirements, Secret};
 pub use manifest_options::ManifestOptions;
 pub use name::{NameError, PluginName};
+pub use option_check::{DEFAULT_MAX_MESSAGE, MIN_MAX_MESSAGE};
 
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,15 @@ const MAX_CALL_TIMEOUT: f64 = 365.0 * 24.0 * 60.0 * 60.0;
 /// The shortest one. Calls are looked at several times in it.
 const MIN_CALL_TIMEOUT: f64 = 0.01;
 
+/// The least limit of messages that can be asked for: what is shorter is never looked at.
+pub const MIN_MAX_MESSAGE: usize = 64 << 10;
+
+/// The limit of messages where none is asked for, and the greatest.
+pub const DEFAULT_MAX_MESSAGE: usize = 1 << 30;
+
+/// The units of sizes.
+const UNITS: [(&str, usize); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
 /// The folder of the plugin, as far as it is known.
 #[derive(Clone, Copy)]
 pub(super) enum Root<'a> {
@@ -41,6 +50,7 @@ pub(super) struct Checked {
     pub(super) secrets: Vec<Secret>,
     pub(super) restart: Option<u32>,
     pub(super) call_timeout: Option<Duration>,
+    pub(super) max_message: Option<usize>,
     pub(super) host: Option<Host>,
     pub(super) launch: Option<Launch>,
     pub(super) package: Option<String>,
@@ -69,6 +79,7 @@ pub(super) fn check(
         secrets: checker.secrets(),
         restart: checker.restart(),
         call_timeout: checker.call_timeout(),
+        max_message: checker.max_message(),
         host: checker.host(),
         launch: checker.launch(),
         package: checker.package(),
@@ -278,6 +289,31 @@ impl<'a> Checker<'a> {
             return None;
         }
         Some(Duration::from_secs_f64(seconds))
+    }
+
+    fn max_message(&mut self) -> Option<usize> {
+        let setting = self.options.get(OptionName::MaxMessage)?;
+        let name = &setting.name;
+        let hint = format!(
+            "write how many bytes the arguments or the result of a call may have, such as 1000000 or \"64 MiB\"; \
+             leave `{name}` out for 1 GiB"
+        );
+        let bytes = match &setting.value.value {
+            RawValue::Integer(bytes) => usize::try_from(*bytes).ok(),
+            RawValue::Text(text) => size(text),
+            _ => {
+                self.wrong_type(setting, "a number of bytes", &hint);
+                return None;
+            }
+        };
+        let allowed = MIN_MAX_MESSAGE..=DEFAULT_MAX_MESSAGE;
+        let accepted = bytes.filter(|bytes| allowed.contains(bytes));
+        if accepted.is_none() {
+            let message = format!("`{name}` must be a size of at least 64 KiB and at most 1 GiB");
+            self.mistakes
+                .push(value_error(setting, message).with_hint(hint));
+        }
+        accepted
     }
 
     fn host(&mut self) -> Option<Host> {
@@ -520,4 +556,13 @@ fn normalised(path: &Path) -> PathBuf {
         }
     }
     normal
+}
+
+/// Reads a size with a unit; none if it is not one.
+fn size(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let (number, unit) = UNITS
+        .iter()
+        .find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))?;
+    number.trim_end().parse::<usize>().ok()?.checked_mul(*unit)
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
 
 use super::deaths::Deaths;
 use super::events::Logs;
+use super::limits::MessageLimits;
 use super::plugin::Plugin;
 use super::{Host, HostHandle, Inner, Observer, Phase, Threads, boot, core_skills};
 use crate::build::{BuildFolders, Builder, Sdk, SdkCrate, Toolchain};
@@ -14,7 +15,8 @@ use crate::config::{Config, PluginEntry, PluginName};
 use crate::home::{Home, LockError, at};
 use crate::loader::crash::{self, CrashFile, Listed};
 use crate::logging::{Level, LogError};
-use crate::rpc::{Pool, RpcError, Server};
+use crate::rpc::{RpcError, Server};
+use aigis_plugin_api::session::reactor::Reactor;
 
 /// The variable that names the program `aigis` for embedders.
 const PROGRAM: &str = "AIGIS_PROGRAM";
@@ -22,8 +24,9 @@ const PROGRAM: &str = "AIGIS_PROGRAM";
 /// The variable that names cargo's target folder.
 const TARGET_FOLDER: &str = "AIGIS_TARGET_DIR";
 
-/// How many started calls run at the same time; further ones wait for their turn.
-const MOST_STARTED: usize = 4096;
+/// How many threads run calls, as many as calls: a skill that waits for another call must not take the
+/// thread that this one needs.
+const MOST_CALLS: usize = 4096;
 
 /// Makes a [`Host`].
 ///
@@ -234,13 +237,15 @@ impl HostBuilder {
             sdk: target.join("aigis-sdk"),
             target,
         };
+        let reactor =
+            Reactor::new(MOST_CALLS, crate::loader::end_here).map_err(StartError::Threads)?;
         let inner = Arc::new(Inner {
             builder: Builder::new(folders, sdk(), Toolchain::from_environment()),
             home,
             lock: Mutex::new(Some(lock)),
             program,
             runtime: handle.clone(),
-            calls: Pool::new(MOST_STARTED, crate::loader::end_here),
+            calls: Arc::new(reactor),
             embedded: Default::default(),
             logs,
             registry: RwLock::default(),
@@ -255,6 +260,7 @@ impl HostBuilder {
                     .collect(),
             ),
             launched: Mutex::default(),
+            message_limits: MessageLimits::default(),
             sessions: Mutex::default(),
             server: OnceLock::new(),
             cancel: Arc::default(),
@@ -272,8 +278,9 @@ impl HostBuilder {
         );
         inner.logs.core(Level::Boot, boot_message);
         core_skills::install(&inner);
-        let service = Arc::clone(&inner) as Arc<dyn crate::rpc::Service>;
-        let server = Server::bind(&handle, &inner.home.socket(), service, std::process::id())
+        let service = super::service::of(&inner);
+        let process = std::process::id();
+        let server = Server::bind(&inner.calls, &inner.home.socket(), service, process)
             .map_err(StartError::Socket)?;
         // Set once, here.
         let _ = inner.server.set(server);

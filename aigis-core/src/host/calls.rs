@@ -32,20 +32,20 @@ impl Inner {
         self.run(self.visit(name), name, expects, arguments, timeout)
     }
 
-    /// Finds a skill and runs it on this thread, or begins it where it is async; see
+    /// Goes where a route leads and runs the skill on this thread, or begins it where it is async; see
     /// [`Services::start`].
     pub(crate) fn start(
         &self,
-        name: &str,
-        expects: Option<&Expected>,
+        route: Route<'_>,
         arguments: &[u8],
         timeout: Option<Duration>,
         done: Done,
-    ) -> Option<Arc<Runner>> {
-        self.begin(self.visit(name), name, expects, arguments, timeout, done)
+    ) -> Option<Arc<dyn Underway>> {
+        let (visit, name, expects) = self.follow(route);
+        self.begin(visit, &name, expects, arguments, timeout, done)
     }
 
-    fn visit(&self, name: &str) -> Option<Visit> {
+    pub(super) fn visit(&self, name: &str) -> Option<Visit> {
         let slot = self.registry().find(name);
         slot.and_then(|slot| Visit::of(&slot.source()))
     }
@@ -60,6 +60,13 @@ impl Inner {
     ) -> Result<Vec<u8>, Failure> {
         // Inside until the call has returned: it keeps the generation where it is.
         let visit = visit.ok_or_else(|| self.not_found(name))?;
+        if let Some(remote) = visit.serving().remote().map(Arc::clone) {
+            visit.serving().admit(expects)?;
+            // It lasts as long as another process likes, and nothing of it runs here.
+            drop(visit);
+            let outcome = remote.call(name, arguments, timeout);
+            return outcome.map_err(|failure| failure.of_skill(name));
+        }
         visit.serving().serve(expects, arguments, timeout)
     }
 
@@ -71,17 +78,23 @@ impl Inner {
         arguments: &[u8],
         timeout: Option<Duration>,
         done: Done,
-    ) -> Option<Arc<Runner>> {
+    ) -> Option<Arc<dyn Underway>> {
         let visit = visit.ok_or_else(|| self.not_found(name));
-        let begun = visit.and_then(|visit| {
-            visit.serving().admit(expects)?;
-            let begun = visit.serving().begin(arguments);
-            Ok((begun.map_err(|failure| failure.of_skill(name))?, visit))
-        });
-        let (pending, visit) = match begun {
-            Ok(begun) => begun,
+        let visit = match visit.and_then(|visit| visit.serving().admit(expects).map(|()| visit)) {
+            Ok(visit) => visit,
             Err(failure) => {
                 done(Err(failure));
+                return None;
+            }
+        };
+        if let Some(remote) = visit.serving().remote().map(Arc::clone) {
+            drop(visit);
+            return remote.start(name, arguments, timeout, done);
+        }
+        let pending = match visit.serving().begin(arguments) {
+            Ok(pending) => pending,
+            Err(failure) => {
+                done(Err(failure.of_skill(name)));
                 return None;
             }
         };
@@ -136,9 +149,8 @@ impl Services for Inner {
         Self::run(self, visit, &name, expects, arguments, None)
     }
 
-    fn start(&self, route: Route<'_>, arguments: &[u8], done: Done) -> Option<Arc<Runner>> {
-        let (visit, name, expects) = self.follow(route);
-        self.begin(visit, &name, expects, arguments, None, done)
+    fn start(&self, route: Route<'_>, arguments: &[u8], done: Done) -> Option<Arc<dyn Underway>> {
+        Self::start(self, route, arguments, None, done)
     }
 
     fn after(&self, time: Duration, then: Box<dyn FnOnce() + Send>) -> AbortHandle {
@@ -160,9 +172,6 @@ impl Services for Inner {
 
     fn wake_idle(&self) {
         self.calls.wake_idle();
-        if let Some(server) = self.server.get() {
-            server.wake_idle();
-        }
     }
 
     fn keeps(&self, level: Level) -> bool {
@@ -191,13 +200,9 @@ pub(super) struct Embedded(pub(super) Arc<Inner>);
 
 impl Backend for Embedded {
     fn call(&self, request: &Request<'_>) -> Result<Vec<u8>, Failure> {
-        let Request {
-            name,
-            expected,
-            arguments,
-            timeout,
-        } = *request;
-        self.0.call(name, expected, arguments, timeout)
+        let (name, timeout) = (request.name, request.timeout);
+        self.0
+            .call(name, request.expected, &request.whole_arguments(), timeout)
     }
 
     fn start(
@@ -207,7 +212,7 @@ impl Backend for Embedded {
     ) -> u64 {
         let inner = Arc::clone(&self.0);
         let name = request.name.to_owned();
-        let arguments = request.arguments.to_vec();
+        let arguments = request.whole_arguments().into_owned();
         let expected = request.expected.cloned();
         let timeout = request.timeout;
         let begun = std::time::Instant::now();
@@ -227,9 +232,11 @@ impl Backend for Embedded {
                 return done(Err(timed_out(&name, timeout)));
             }
             let expects = expected.as_ref();
-            let started = carried.run(|| inner.start(&name, expects, &arguments, left, done));
-            if let Some(runner) = started {
-                inner.embedded.goes_on(number, runner);
+            let visit = inner.visit(&name);
+            let started =
+                carried.run(|| inner.begin(visit, &name, expects, &arguments, left, done));
+            if let Some(underway) = started {
+                inner.embedded.goes_on(number, underway);
             }
         }));
         number
@@ -245,7 +252,7 @@ impl Backend for Embedded {
 #[derive(Default)]
 pub(super) struct StartedCalls {
     last: AtomicU64,
-    open: Mutex<HashMap<u64, Option<Arc<Runner>>>>,
+    open: Mutex<HashMap<u64, Option<Arc<dyn Underway>>>>,
 }
 
 impl StartedCalls {
@@ -255,39 +262,26 @@ impl StartedCalls {
         number
     }
 
-    fn goes_on(&self, number: u64, runner: Arc<Runner>) {
+    fn goes_on(&self, number: u64, underway: Arc<dyn Underway>) {
         if let Some(place) = lock(&self.open).get_mut(&number) {
-            *place = Some(runner);
+            *place = Some(underway);
             return;
         }
         // Over already, or given up before it went on.
-        runner.give_up(cancelled());
+        underway.give_up();
     }
 
     fn is_over(&self, number: u64) {
-        let runner = lock(&self.open).remove(&number);
-        drop(runner);
+        let underway = lock(&self.open).remove(&number);
+        drop(underway);
     }
 
     fn cancel(&self, number: u64) {
-        let runner = lock(&self.open).remove(&number).flatten();
-        if let Some(runner) = runner {
-            runner.give_up(cancelled());
+        let underway = lock(&self.open).remove(&number).flatten();
+        if let Some(underway) = underway {
+            underway.give_up();
         }
     }
-}
-
-/// A session's call that goes on without a thread.
-pub(super) struct GoesOn(pub(super) Arc<Runner>);
-
-impl Underway for GoesOn {
-    fn give_up(&self) {
-        self.0.give_up(cancelled());
-    }
-}
-
-fn cancelled() -> Failure {
-    Failure::new(FailureKind::Cancelled, "the call was cancelled")
 }
 
 /// The type names of the failures of the core's own skills.

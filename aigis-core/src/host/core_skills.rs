@@ -68,6 +68,9 @@ fn core_skills(inner: &Arc<Inner>) -> Vec<Serving> {
                 doc: doc.to_owned(),
                 id: signature.id(),
                 signature,
+                plugin: CORE_NAMESPACE.to_owned(),
+                generation: 1,
+                idempotent: false,
             };
             Serving::of_core(offer, run)
         };

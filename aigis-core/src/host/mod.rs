@@ -29,10 +29,13 @@ mod compatibility;
 mod core_skills;
 mod deaths;
 mod events;
+mod limits;
+mod offering;
 mod operations;
 mod plugin;
 mod prepare;
 mod process;
+mod remote;
 mod replace;
 mod requirements;
 mod secrets;
@@ -53,6 +56,7 @@ use std::sync::{
 use std::time::{Duration, Instant};
 
 use aigis_plugin_api::__private::{call_by_name, dynamic};
+use aigis_plugin_api::session::reactor::Reactor;
 use aigis_plugin_api::{CallError, SkillFailure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -64,10 +68,11 @@ use crate::config::PluginName;
 use crate::home::{Home, HomeLock};
 use crate::loader::crash::{CrashFile, Listed};
 use crate::loader::guard::{Slot, Switchboard};
-use crate::registry::Registry;
-use crate::rpc::{Pool, Server};
+use crate::registry::{Part, Registry};
+use crate::rpc::Server;
 
 use events::Logs;
+use limits::MessageLimits;
 use operations::Reload;
 use plugin::Plugin;
 use replace::Replacement;
@@ -79,7 +84,7 @@ pub use deaths::Crash;
 pub use events::{Event, Observer};
 pub use requirements::RequirementsError;
 pub use secrets::SecretsError;
-pub use status::{PluginStatus, SkillInfo, State};
+pub use status::{PluginStatus, ServingProcess, SkillInfo, State};
 pub use step::{Step, StepError};
 
 /// Why a host does not do what it was asked.
@@ -166,9 +171,9 @@ pub(crate) struct Inner {
     lock: Mutex<Option<HomeLock>>,
     pub(crate) program: PathBuf,
     pub(crate) runtime: Handle,
-    /// Runs calls that were started and not waited for, apart from the host's own work: calls that
-    /// wait for one another must not keep a plugin from being launched.
-    calls: Pool,
+    /// Reads sessions and runs calls, those included that were started and not waited for; apart from
+    /// the host's own work: calls that wait for one another must not keep a plugin from being launched.
+    calls: Arc<Reactor>,
     /// The calls that the embedder has started.
     embedded: calls::StartedCalls,
     pub(crate) logs: Logs,
@@ -178,6 +183,7 @@ pub(crate) struct Inner {
     plugins: RwLock<Vec<Arc<Plugin>>>,
     /// The tokens of launched plugins.
     launched: Mutex<HashMap<String, Launched>>,
+    message_limits: MessageLimits,
     sessions: Mutex<service::Sessions>,
     server: OnceLock<Server>,
     /// Ends fetches, requirements commands and builds.
@@ -192,9 +198,11 @@ pub(crate) struct Inner {
     crash: Option<(Arc<CrashFile>, Listed)>,
 }
 
-/// A launched plugin that has not opened its session, or has.
+/// A launched plugin that is not ready yet, or is.
 struct Launched {
     plugin: Arc<Plugin>,
+    /// The number of the launch.
+    number: u64,
     up: Option<oneshot::Sender<()>>,
 }
 
@@ -258,10 +266,16 @@ impl Inner {
 
     pub(crate) fn skills(&self) -> Vec<SkillInfo> {
         let offers = self.registry().offers();
+        let plugins = self.plugins();
+        let is_served = |name: &PluginName| {
+            let found = plugins.iter().find(|plugin| plugin.name() == name);
+            found.is_some_and(|plugin| plugin.offering.is_served())
+        };
         offers
             .into_iter()
-            .map(|(plugin, offer)| SkillInfo {
+            .map(|(plugin, part, offer)| SkillInfo {
                 name: offer.name.clone(),
+                available: part == Part::Library || is_served(&plugin),
                 plugin: plugin.to_string(),
                 signature: offer.signature.to_string(),
                 doc: offer.doc.clone(),
@@ -299,15 +313,17 @@ impl Inner {
         }
     }
 
-    /// Expects a launched plugin to present `token`; `up` hears when it does.
+    /// Expects a launched plugin to present `token`; `up` hears when it is ready.
     pub(crate) fn admit_launched(
         &self,
         token: &str,
         plugin: &Arc<Plugin>,
+        number: u64,
         up: oneshot::Sender<()>,
     ) {
         let launched = Launched {
             plugin: Arc::clone(plugin),
+            number,
             up: Some(up),
         };
         lock(&self.launched).insert(token.to_owned(), launched);
@@ -432,7 +448,7 @@ impl Host {
     ///
     /// # Errors
     /// Every [`CallError`]; the author's own error is a [`SkillFailure`].
-    pub fn call<T: DeserializeOwned>(
+    pub fn call<T: DeserializeOwned + 'static>(
         &self,
         name: &str,
         arguments: impl Serialize,

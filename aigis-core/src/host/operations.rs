@@ -292,7 +292,7 @@ impl Inner {
             self.wait_unmapped(&plugin, unmapping.saturating_duration_since(Instant::now()));
         }
         if let Some(server) = self.server.get() {
-            self.wait_on(server.shutdown(Duration::from_secs(2)));
+            server.shutdown(Duration::from_secs(2));
         }
         self.logs.core(Level::Shutdown, "shut down");
         lock(&self.lock).take();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use aigis_plugin_api::__private::Grant;
 use aigis_plugin_api::codec::Value;
 
+use super::offering::Offering;
 use super::prepare::Prepared;
 use super::process::{self, Process};
 use super::secrets::{self, Delivered};
@@ -32,6 +33,8 @@ pub(crate) struct Plugin {
     /// What runs of it. Held for the whole of a load, reload, start or stop, so that there is
     /// only one of these at a time.
     running: Mutex<Running>,
+    /// What its processes serve.
+    pub(super) offering: Offering,
 }
 
 /// What changes of a plugin's status.
@@ -74,6 +77,7 @@ pub(crate) struct Candidate {
 impl Plugin {
     pub(crate) fn new(entry: PluginEntry, crash: Option<Crash>) -> Self {
         Self {
+            offering: Offering::new(&entry.name),
             entry,
             live: Mutex::new(Live {
                 state: State::Fetching,
@@ -116,6 +120,7 @@ impl Plugin {
                 .iter()
                 .flat_map(|life| life.slow_calls())
                 .collect(),
+            serving: self.offering.status(),
         }
     }
 
@@ -259,6 +264,7 @@ impl Inner {
         // One for both halves of a hybrid.
         let number = plugin.next_generation();
         let secrets = self.deliver(name, &prepared.manifest).map_err(failed)?;
+        self.message_limits.set(name, prepared.manifest.max_message);
         let file = prepared.artifacts.as_ref().and_then(|a| a.library.clone());
         let is_core = plugin.entry.kind == PluginKind::Core;
         if file.is_none() && is_core {
@@ -364,6 +370,7 @@ impl Inner {
     /// Takes a plugin's skills away and waits for its `cleanup`, and for those of its versions that
     /// were replaced.
     pub(crate) fn unload(&self, plugin: &Plugin, running: &mut Running) {
+        self.withdraw_offering(plugin);
         self.withdraw(plugin, running);
         // How each went is in the plugin's log; here it only matters that it is over.
         for life in plugin.lives() {

@@ -15,7 +15,9 @@ use super::step::Step;
 use super::{Inner, State};
 use crate::config::{Launch, Manifest, PluginKind};
 use crate::logging::Level;
-use crate::supervisor::{Decision, Exit, Grant, LaunchSpec, RestartPolicy, StopReport, Supervised};
+use crate::supervisor::{
+    Decision, Exit, Grant, LaunchSpec, MAX_GRANT_BYTES, RestartPolicy, StopReport, Supervised,
+};
 
 /// How long an internal plugin may take from its launch to its session.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
@@ -128,7 +130,7 @@ struct Watch {
 /// One launch.
 struct Invocation {
     supervised: Supervised,
-    _token: Option<Token>,
+    _token: Token,
     session: Option<oneshot::Receiver<()>>,
     started: Instant,
     _secrets: Delivered,
@@ -319,24 +321,22 @@ impl Watch {
                 Some(delivered) => delivered,
                 None => inner.deliver(plugin.name(), &manifest)?,
             };
-            let (spec, session) = spec(&inner, &plugin, number, &manifest, &line)?;
-            Ok((secrets, spec, session))
+            let (spec, grant) = spec(&inner, &plugin, number, &manifest, &line)?;
+            Ok((secrets, spec, grant))
         });
-        let (secrets, mut spec, session) = made.await.unwrap_or(Err(Step::Closing))?;
-        let (token, session) = match session {
-            Some(grant) => {
-                let (sender, receiver) = oneshot::channel();
-                let text = grant.token.clone();
-                self.inner.admit_launched(&text, &self.plugin, sender);
-                let token = Token {
-                    inner: Arc::clone(&self.inner),
-                    text,
-                };
-                spec.session = Some(Grant(grant.to_json().into_bytes()));
-                (Some(token), Some(receiver))
-            }
-            None => (None, None),
+        let (secrets, mut spec, grant) = made.await.unwrap_or(Err(Step::Closing))?;
+        let (sender, receiver) = oneshot::channel();
+        let text = grant.token.clone();
+        self.inner
+            .admit_launched(&text, &self.plugin, number, sender);
+        let token = Token {
+            inner: Arc::clone(&self.inner),
+            text,
         };
+        spec.session = Some(Grant(grant.to_json().into_bytes()));
+        // An external program may know nothing of sessions.
+        let waits = self.plugin.entry.kind == PluginKind::Internal;
+        let session = waits.then_some(receiver);
         let supervised = Supervised::launch(&self.inner.program, spec)
             .await
             .map_err(Step::Launch)?;
@@ -406,7 +406,7 @@ fn spec(
     number: u64,
     manifest: &Manifest,
     line: &CommandLine,
-) -> Result<(LaunchSpec, Option<SessionGrant>), Step> {
+) -> Result<(LaunchSpec, SessionGrant), Step> {
     let name = plugin.name();
     let grant = inner.grant(plugin, number)?;
     let record = inner.home.run().join("shims").join(format!("{name}.json"));
@@ -432,13 +432,17 @@ fn spec(
     if let Some(path) = inner.settings_file(plugin)? {
         spec = spec.env("AIGIS_SETTINGS", path);
     }
-    let session = (plugin.entry.kind == PluginKind::Internal).then(|| SessionGrant {
+    let mut grant = SessionGrant {
         version: 1,
         endpoint: inner.home.socket(),
         token: new_token(),
         plugin: grant,
-    });
-    Ok((spec, session))
+    };
+    if plugin.entry.kind == PluginKind::External && grant.to_json().len() > MAX_GRANT_BYTES {
+        // It has them in a file as well, however long they are.
+        grant.plugin.settings = None;
+    }
+    Ok((spec, grant))
 }
 
 /// Makes a token that nobody can guess.

@@ -99,6 +99,7 @@ impl Inner {
             }
         }
         leaving.stop_process(self);
+        self.withdraw_offering(old);
         self.logs
             .plugin(old.name().as_str(), Level::Shutdown, "Plugin shut down.");
         let settled = self.settle(new, coming, candidate);

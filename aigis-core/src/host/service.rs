@@ -1,32 +1,42 @@
 //! What sessions ask of the host.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use aigis_plugin_api::__private::{Expected, Failure, FailureKind};
-use aigis_plugin_api::session::frame::{Expectation, Hello};
+use aigis_plugin_api::__private::{Failure, FailureKind};
+use aigis_plugin_api::session::frame::{Hello, Import, Offer, Served, feature};
 use aigis_plugin_api::signature::Signature;
 
-use super::calls::GoesOn;
 use super::compatibility::Importer;
-use super::{Inner, lock};
+use super::offering::Request;
+use super::plugin::Plugin;
+use super::{Inner, Launched, lock};
+use crate::loader::guard::Visit;
+use crate::loader::{Link, Route, Services};
 use crate::logging::Level;
-use crate::rpc::{Done, Peer, Service, SessionInfo, Underway};
+use crate::rpc::{Answer, Callee, Done, Imported, Peer, Service, SessionInfo, Underway};
 
 /// The sessions that are open.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Sessions {
     last: u64,
     open: HashMap<u64, Open>,
 }
 
 /// A session that is open.
-#[derive(Debug)]
 struct Open {
     info: Arc<SessionInfo>,
+    launch: Option<Launch>,
     /// What its imports expect, by the name of the skill.
     expects: HashMap<String, Signature>,
+}
+
+/// The launch that a session belongs to.
+#[derive(Clone)]
+struct Launch {
+    plugin: Arc<Plugin>,
+    token: String,
 }
 
 impl Sessions {
@@ -36,7 +46,7 @@ impl Sessions {
         open.sort_by_key(|open| open.info.id);
         open.iter()
             .filter(|open| !open.info.plugin.as_deref().is_some_and(&left_out))
-            .map(|Open { info, expects }| Importer {
+            .map(|Open { info, expects, .. }| Importer {
                 who: match &info.plugin {
                     Some(plugin) => format!("{plugin} (session {})", info.id),
                     None => format!("{} (session {})", info.client, info.id),
@@ -47,77 +57,227 @@ impl Sessions {
     }
 }
 
-impl Service for Inner {
-    fn between_calls(&self) -> fn() {
-        crate::loader::end_here
-    }
+/// Makes what sessions ask: the host, for as long as there is one.
+pub(super) fn of(inner: &Arc<Inner>) -> Arc<dyn Service> {
+    Arc::new(HostService(Arc::downgrade(inner)))
+}
 
+struct HostService(Weak<Inner>);
+
+fn closing() -> Failure {
+    Failure::new(FailureKind::Refused, "the core is shutting down")
+}
+
+impl Service for HostService {
     fn admit(&self, hello: &Hello, peer: Peer) -> Result<Arc<SessionInfo>, Failure> {
-        if self.is_closing() {
-            let message = "the core is shutting down";
-            return Err(Failure::new(FailureKind::Refused, message));
-        }
-        let plugin = match &hello.token {
-            Some(token) => Some(self.present(token)?),
+        let inner = self.0.upgrade().filter(|inner| !inner.is_closing());
+        let inner = inner.ok_or_else(closing)?;
+        let offers = hello.features.iter().any(|name| name == feature::OFFERS);
+        let launch = match &hello.token {
+            Some(token) => Some(Launch {
+                plugin: inner.present(token, offers)?,
+                token: token.clone(),
+            }),
             None => None,
         };
-        let mut sessions = lock(&self.sessions);
+        let mut sessions = lock(&inner.sessions);
         sessions.last += 1;
         let info = Arc::new(SessionInfo {
             id: sessions.last,
             client: hello.client.clone(),
-            plugin,
+            plugin: launch
+                .as_ref()
+                .map(|launch| launch.plugin.name().to_string()),
             pid: peer.pid.unwrap_or(hello.pid),
         });
         let open = Open {
             info: Arc::clone(&info),
+            launch,
             expects: HashMap::new(),
         };
         sessions.open.insert(info.id, open);
         Ok(info)
     }
 
-    fn expect(&self, session: &SessionInfo, expectation: Expectation) {
+    fn import(&self, session: &Arc<SessionInfo>, import: Import) -> Arc<dyn Imported> {
+        let Some(inner) = self.0.upgrade() else {
+            return Arc::new(Closed);
+        };
         let message = format!(
             "session {} ({}) imports {}",
-            session.id, session.client, expectation.name
+            session.id, session.client, import.name
         );
-        self.logs.core(Level::Debug, message);
-        if let Some(open) = lock(&self.sessions).open.get_mut(&session.id) {
-            open.expects.insert(expectation.name, expectation.signature);
+        inner.logs.core(Level::Debug, message);
+        if let Some(open) = lock(&inner.sessions).open.get_mut(&session.id) {
+            let name = import.name.clone();
+            open.expects.insert(name, import.signature.clone());
         }
+        let slot = Services::slot(&*inner, &import.name);
+        Arc::new(ImportedSkill {
+            inner: Weak::clone(&self.0),
+            link: Link::new(slot, import.signature),
+        })
     }
 
     fn call(
         &self,
         _: &SessionInfo,
         name: &str,
-        expects: Option<&Expected>,
         arguments: &[u8],
         timeout: Option<Duration>,
         done: Done,
     ) -> Option<Arc<dyn Underway>> {
-        let runner = self.start(name, expects, arguments, timeout, done)?;
-        Some(Arc::new(GoesOn(runner)))
+        let Some(inner) = self.0.upgrade() else {
+            done(Err(closing()));
+            return None;
+        };
+        let done = inner.within_limits(|| inner.visit(name), arguments, done)?;
+        inner.start(Route::Name(name), arguments, timeout, done)
+    }
+
+    fn offer(
+        &self,
+        session: &Arc<SessionInfo>,
+        offer: Offer,
+        callee: Arc<dyn Callee>,
+        answer: Answer,
+    ) {
+        let Some(inner) = self.0.upgrade().filter(|inner| !inner.is_closing()) else {
+            return answer(Err(closing()));
+        };
+        let open = lock(&inner.sessions);
+        let launch = open
+            .open
+            .get(&session.id)
+            .and_then(|open| open.launch.clone());
+        drop(open);
+        let Some(Launch { plugin, token }) = launch else {
+            let message = "only a plugin may offer skills: this session has presented no token; have \
+                           the core launch the program, as an internal or external plugin";
+            return answer(Err(Failure::new(FailureKind::Refused, message)));
+        };
+        inner.take_offer(Request {
+            session: Arc::clone(session),
+            plugin,
+            token,
+            offer,
+            callee,
+            answer,
+        });
     }
 
     fn ended(&self, session: &SessionInfo) {
-        lock(&self.sessions).open.remove(&session.id);
+        let Some(inner) = self.0.upgrade() else {
+            return;
+        };
+        let open = lock(&inner.sessions).open.remove(&session.id);
+        if let Some(Launch { plugin, .. }) = open.and_then(|open| open.launch)
+            && plugin.offering.leave(session.id)
+        {
+            let message = "no process serves its skills now";
+            inner
+                .logs
+                .plugin(plugin.name().as_str(), Level::Info, message);
+        }
+    }
+}
+
+/// What one import of a session leads to.
+struct ImportedSkill {
+    inner: Weak<Inner>,
+    link: Box<Link>,
+}
+
+impl Imported for ImportedSkill {
+    fn served(&self) -> Served {
+        let Some(visit) = Visit::of(&self.link.source()) else {
+            return Served::default();
+        };
+        let offer = visit.serving().offer();
+        Served {
+            plugin: Some(offer.plugin.clone()),
+            generation: offer.generation,
+            idempotent: offer.idempotent,
+            max_message: self
+                .inner
+                .upgrade()
+                .and_then(|inner| inner.message_limits.of(&offer.plugin))
+                .map(|most| most as u64),
+            differences: self.link.expected.differences(&offer.signature, &offer.id),
+        }
+    }
+
+    fn call(
+        &self,
+        arguments: &[u8],
+        timeout: Option<Duration>,
+        done: Done,
+    ) -> Option<Arc<dyn Underway>> {
+        let Some(inner) = self.inner.upgrade() else {
+            done(Err(closing()));
+            return None;
+        };
+        let visit = || Visit::of(&self.link.source());
+        let done = inner.within_limits(visit, arguments, done)?;
+        inner.start(Route::Link(&self.link), arguments, timeout, done)
+    }
+}
+
+/// An import of a host that is gone.
+struct Closed;
+
+impl Imported for Closed {
+    fn served(&self) -> Served {
+        Served::default()
+    }
+
+    fn call(&self, _: &[u8], _: Option<Duration>, done: Done) -> Option<Arc<dyn Underway>> {
+        done(Err(closing()));
+        None
     }
 }
 
 impl Inner {
-    /// Takes the token of a launched plugin, which is ready with that.
-    fn present(&self, token: &str) -> Result<String, Failure> {
+    /// Tells sessions what serves their imports now.
+    pub(super) fn tell_swaps(&self) {
+        if let Some(server) = self.server.get() {
+            server.tell_swaps();
+        }
+    }
+}
+
+impl Inner {
+    /// Takes the token of a launched plugin, which is ready with that unless an offer follows.
+    fn present(&self, token: &str, offers: bool) -> Result<Arc<Plugin>, Failure> {
         let mut launched = lock(&self.launched);
         let Some(known) = launched.get_mut(token) else {
             let message = "the token is not that of a running plugin of this core";
             return Err(Failure::new(FailureKind::Refused, message));
         };
-        if let Some(up) = known.up.take() {
+        if !offers {
+            known.is_up();
+        }
+        Ok(Arc::clone(&known.plugin))
+    }
+
+    /// Says that a launched plugin is ready.
+    pub(super) fn is_up(&self, token: &str) {
+        if let Some(known) = lock(&self.launched).get_mut(token) {
+            known.is_up();
+        }
+    }
+
+    /// Returns the number of the launch that has this token, while it is running.
+    pub(super) fn launch_of(&self, token: &str) -> Option<u64> {
+        lock(&self.launched).get(token).map(|known| known.number)
+    }
+}
+
+impl Launched {
+    fn is_up(&mut self) {
+        if let Some(up) = self.up.take() {
             // Its watch may be stopping it just now.
             let _ = up.send(());
         }
-        Ok(known.plugin.name().to_string())
     }
 }

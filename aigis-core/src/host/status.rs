@@ -101,6 +101,20 @@ pub struct PluginStatus {
     /// The calls that take longer than its `CALL_TIMEOUT` now.
     #[serde(default)]
     pub slow_calls: Vec<SlowCall>,
+    /// The processes that serve skills of it.
+    #[serde(default)]
+    pub serving: Vec<ServingProcess>,
+}
+
+/// A process that serves skills of its plugin, as `aigis status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServingProcess {
+    /// The process.
+    pub pid: u32,
+    /// The number of its session.
+    pub session: u64,
+    /// How many calls it has not answered.
+    pub calls: usize,
 }
 
 /// One skill, as `aigis skills` shows it.
@@ -116,4 +130,11 @@ pub struct SkillInfo {
     pub doc: String,
     /// Its signature, part by part.
     pub types: Signature,
+    /// Whether it can be called now: the process that serves it, if one does, is running.
+    #[serde(default = "yes")]
+    pub available: bool,
+}
+
+fn yes() -> bool {
+    true
 }

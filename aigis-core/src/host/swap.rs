@@ -12,7 +12,7 @@ use super::{Inner, lock};
 use crate::loader::guard::{Change, Within, seats};
 use crate::loader::{self, Generation, Pins};
 use crate::logging::Level;
-use crate::registry::{NameChange, Offered};
+use crate::registry::{NameChange, Offered, Part};
 
 /// How long callers wait at most while the state of a plugin is handed over.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,6 +66,8 @@ impl Inner {
     ) -> Result<(), StepError> {
         let swapped = self.try_swap(set, force);
         if swapped.is_err() {
+            let offered: Vec<Offered> = set.iter().map(offered).collect();
+            self.registry_mut().abandon(&offered);
             let unused = set.iter_mut().filter_map(|one| one.next.take());
             loader::retire(unused.collect());
         }
@@ -126,6 +128,7 @@ impl Inner {
                 self.announce(one.plugin, generation);
             }
         }
+        self.tell_swaps();
         loader::retire(old);
         Ok(())
     }
@@ -225,6 +228,7 @@ impl Inner {
         plugin.serves(None);
         let nothing = [Offered {
             plugin: plugin.name().clone(),
+            part: Part::Library,
             offers: Vec::new(),
         }];
         let names = self
@@ -236,14 +240,16 @@ impl Inner {
             .begin(changes(&[], names), None)
             .commit();
         self.registry_mut().commit(&nothing);
+        self.tell_swaps();
         loader::retire(vec![library]);
     }
 
-    /// Finds everything that those outside of the set have been compiled for and would lose.
-    fn broken_by(&self, set: &[Incoming<'_>], offered: &[Offered]) -> Vec<String> {
+    /// Returns everybody who has been compiled for skills of others, apart from plugins that are
+    /// `left_out`.
+    pub(super) fn importers(&self, left_out: impl Fn(&str) -> bool) -> Vec<Importer> {
         let mut importers: Vec<Importer> = Vec::new();
         for plugin in self.plugins() {
-            if set.iter().all(|one| one.plugin.name() != plugin.name())
+            if !left_out(plugin.name().as_str())
                 && let Some(library) = plugin.serving()
             {
                 importers.push(Importer {
@@ -252,11 +258,17 @@ impl Inner {
                 });
             }
         }
+        importers.extend(lock(&self.sessions).importers(left_out));
+        importers
+    }
+
+    /// Finds everything that those outside of the set have been compiled for and would lose.
+    fn broken_by(&self, set: &[Incoming<'_>], offered: &[Offered]) -> Vec<String> {
         let in_set = |name: &str| set.iter().any(|one| one.plugin.name().as_str() == name);
-        importers.extend(lock(&self.sessions).importers(in_set));
+        let importers = self.importers(in_set);
         let now: Vec<_> = set
             .iter()
-            .flat_map(|one| self.registry().offers_of(one.plugin.name()))
+            .flat_map(|one| self.registry().offers_of(one.plugin.name(), Part::Library))
             .collect();
         let next: Vec<_> = offered.iter().flat_map(|one| one.offers.clone()).collect();
         compatibility::broken(&importers, &now, &next, differences)
@@ -267,6 +279,7 @@ fn offered(one: &Incoming<'_>) -> Offered {
     let servings = one.next.as_deref().map_or(&[][..], Generation::servings);
     Offered {
         plugin: one.plugin.name().clone(),
+        part: Part::Library,
         offers: servings
             .iter()
             .map(|serving| Arc::clone(serving.offer()))

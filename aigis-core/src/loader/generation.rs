@@ -348,6 +348,9 @@ fn servings(
                 doc: skill.doc.clone(),
                 id,
                 signature: skill.signature.clone(),
+                plugin: label.plugin.to_string(),
+                generation: label.generation,
+                idempotent: skill.idempotent,
             }),
             body: Body::Library {
                 call: descriptor.call,
@@ -373,6 +376,9 @@ fn servings(
             doc: String::new(),
             id: signature.id(),
             signature,
+            plugin: label.plugin.to_string(),
+            generation: label.generation,
+            idempotent: false,
         }),
         body: Body::Home,
     };

@@ -12,13 +12,14 @@ use aigis_plugin_api::abi::{
     Buffer, Bytes, Completion, Entered, HostApi, LogRecord, Request, Seat, Status, Text,
 };
 use aigis_plugin_api::codec;
+use aigis_plugin_api::session::Underway;
 use aigis_plugin_api::signature::{Signature, SignatureId};
 
 use super::generation::Generation;
 use super::guard::fences;
 use super::guard::seats::{self, Stay, Visit};
 use super::link::Pins;
-use super::runner::{Done, Runner};
+use super::runner::Done;
 use super::serving::Serving;
 use super::spans::{self, Spans};
 use super::task::Frame;
@@ -54,7 +55,7 @@ pub(super) struct Started {
 struct Waiting {
     done: Completion,
     /// It goes on without a thread.
-    underway: Option<Arc<Runner>>,
+    underway: Option<Arc<dyn Underway>>,
 }
 
 impl Started {
@@ -71,20 +72,20 @@ impl Started {
     }
 
     /// Remembers how to end a call, unless nobody waits for it any more.
-    fn goes_on(&self, call: u64, runner: Arc<Runner>) {
+    fn goes_on(&self, call: u64, underway: Arc<dyn Underway>) {
         if let Some(waiting) = self.waiting().get_mut(&call) {
-            waiting.underway = Some(runner);
+            waiting.underway = Some(underway);
             return;
         }
-        runner.give_up(cancelled());
+        underway.give_up();
     }
 
     fn cancel(&self, call: u64) {
         let waiting = self.waiting().remove(&call);
         if let Some(waiting) = waiting {
             complete(waiting.done, &Err(cancelled()));
-            if let Some(runner) = waiting.underway {
-                runner.give_up(cancelled());
+            if let Some(underway) = waiting.underway {
+                underway.give_up();
             }
         }
     }
@@ -360,9 +361,10 @@ unsafe extern "C" fn call(
     let link = unsafe { link_of(request.link) };
     let outcome = guard(Err, || {
         let arguments = request.arguments.as_slice();
-        // An import that finds its skill needs nothing else of the host.
+        // An import that finds its skill in a library needs nothing else of the host.
         if let Some(link) = link
             && let Some(visit) = Visit::of(&link.source())
+            && visit.serving().remote().is_none()
         {
             return visit.serving().serve(Some(&link.expected), arguments, None);
         }
@@ -403,7 +405,7 @@ unsafe extern "C" fn start(context: *const c_void, request: Request<'_>, done: C
                 // The job keeps the caller where it is until then, and completes the call when it is
                 // dropped without an outcome.
                 let done: Done = Box::new(move |outcome| job.complete(&outcome));
-                let runner = guard(
+                let underway = guard(
                     |_| None,
                     || {
                         // Its calls count as the caller's, and stand in the caller's span.
@@ -414,8 +416,8 @@ unsafe extern "C" fn start(context: *const c_void, request: Request<'_>, done: C
                         })
                     },
                 );
-                if let Some(runner) = runner {
-                    started.goes_on(number, runner);
+                if let Some(underway) = underway {
+                    started.goes_on(number, underway);
                 }
             }));
             None

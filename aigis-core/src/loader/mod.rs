@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aigis_plugin_api::__private::Failure;
+use aigis_plugin_api::session::Underway;
 use tokio::task::AbortHandle;
 
 use crate::config::PluginName;
@@ -44,7 +45,7 @@ pub(crate) use link::{Link, Pins};
 pub(crate) use probe::{PROBE_ARGUMENT, Probed, probe, probe_main};
 pub(crate) use retire::retire;
 pub(crate) use runner::{Done, Runner};
-pub(crate) use serving::{CoreSkill, Serving};
+pub(crate) use serving::{CoreSkill, Remote, Serving};
 pub(crate) use slow::{look as look_for_slow_calls, watch};
 
 /// Where a call of a library goes.
@@ -75,9 +76,9 @@ pub(crate) trait Services: Send + Sync + 'static {
     /// Calls a skill and waits.
     fn call(&self, route: Route<'_>, arguments: &[u8]) -> Result<Vec<u8>, Failure>;
 
-    /// Runs a call on this thread, or begins it; `done` hears its outcome once, here or, when a runner
-    /// is returned, later on another thread that may block.
-    fn start(&self, route: Route<'_>, arguments: &[u8], done: Done) -> Option<Arc<Runner>>;
+    /// Runs a call on this thread, or begins it; `done` hears its outcome once, here or, when what is
+    /// underway is returned, later on another thread.
+    fn start(&self, route: Route<'_>, arguments: &[u8], done: Done) -> Option<Arc<dyn Underway>>;
 
     /// Runs `then` after `time`, unless it is aborted. It must not block, nor run a plugin's code.
     fn after(&self, time: Duration, then: Box<dyn FnOnce() + Send>) -> AbortHandle;

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use aigis_plugin_api::__private::{Failure, FailureKind};
 use aigis_plugin_api::abi::TaskWaker;
+use aigis_plugin_api::session::Underway;
 use tokio::task::AbortHandle;
 
 use super::Services;
@@ -35,6 +36,7 @@ pub(crate) type Done = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
 
 /// A future on its way, for whoever may want to give it up.
 pub(crate) struct Runner {
+    own: Weak<Self>,
     waker: TaskWaker,
     state: AtomicU8,
     /// Locked by whoever brought `state` to `RUNNING`, so nobody waits for it.
@@ -57,6 +59,7 @@ impl Runner {
     pub(crate) fn new(pending: Pending, done: Done) -> Arc<Self> {
         let services = Weak::clone(pending.services());
         Arc::new_cyclic(|own: &Weak<Self>| Self {
+            own: Weak::clone(own),
             waker: TaskWaker {
                 data: own.as_ptr().cast(),
                 retain: retain::<Self>,
@@ -205,6 +208,15 @@ impl Runner {
         }
         if let Some(done) = done {
             done(outcome);
+        }
+    }
+}
+
+impl Underway for Runner {
+    fn give_up(&self) {
+        if let Some(runner) = self.own.upgrade() {
+            let message = "the call was cancelled";
+            Self::give_up(&runner, Failure::new(FailureKind::Cancelled, message));
         }
     }
 }

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use aigis_plugin_api::__private::{Expected, Failure, FailureKind, timed_out};
 use aigis_plugin_api::abi::{Buffer, Bytes, Descriptor, Status};
+use aigis_plugin_api::session::Underway;
 use aigis_plugin_api::signature::SignatureId;
 
 use super::Services;
+use super::runner::Done;
 use super::task::Pending;
 use crate::logging::spans::Boundary;
 use crate::registry::Offer;
@@ -57,8 +59,30 @@ pub(super) enum Body {
     },
     /// A function of the core itself.
     Core(CoreSkill),
+    /// A function of another process.
+    Process(Arc<dyn Remote>),
     /// No skill: a frame with it names the generation as a whole.
     Home,
+}
+
+/// Runs skills elsewhere. Every method may be called from any thread.
+pub(crate) trait Remote: Send + Sync {
+    /// Calls the skill `name` and waits.
+    fn call(
+        &self,
+        name: &str,
+        arguments: &[u8],
+        timeout: Option<Duration>,
+    ) -> Result<Vec<u8>, Failure>;
+
+    /// Starts a call of the skill `name`; `done` hears its outcome once, on any thread.
+    fn start(
+        &self,
+        name: &str,
+        arguments: &[u8],
+        timeout: Option<Duration>,
+        done: Done,
+    ) -> Option<Arc<dyn Underway>>;
 }
 
 /// A function of the core: encoded arguments in, encoded result out.
@@ -78,6 +102,24 @@ impl Serving {
             id: Key::of(&offer.id),
             offer: Arc::new(offer),
             body: Body::Core(body),
+        }
+    }
+
+    /// Makes what serves a skill of another process.
+    pub(crate) fn of_process(offer: Arc<Offer>, remote: &Arc<dyn Remote>) -> Self {
+        Self {
+            entry: std::ptr::null(),
+            id: Key::of(&offer.id),
+            offer,
+            body: Body::Process(Arc::clone(remote)),
+        }
+    }
+
+    /// Returns what runs the skill, if that is elsewhere: whoever calls it need not be inside.
+    pub(crate) fn remote(&self) -> Option<&Arc<dyn Remote>> {
+        match &self.body {
+            Body::Process(remote) => Some(remote),
+            _ => None,
         }
     }
 
@@ -160,6 +202,7 @@ impl Serving {
                 read(status, out)
             }
             Body::Core(skill) => skill(arguments),
+            Body::Process(remote) => remote.call(&self.offer.name, arguments, timeout),
             Body::Home => Err(Failure::new(
                 FailureKind::Internal,
                 "a generation is not a skill",

@@ -274,6 +274,9 @@ mod tests {
             doc: String::new(),
             id: signature.id(),
             signature,
+            plugin: String::new(),
+            generation: 1,
+            idempotent: false,
         };
         Serving::of_core(offer, Arc::new(|_| Ok(Vec::new())))
     }

@@ -22,6 +22,12 @@ pub struct Offer {
     pub signature: Signature,
     /// The id of its signature.
     pub id: SignatureId,
+    /// Who offers it, as callers are told.
+    pub plugin: String,
+    /// Which version of it that is, counted from 1.
+    pub generation: u64,
+    /// A call of it may be made again when nobody knows whether it ran.
+    pub idempotent: bool,
 }
 
 /// The names, who offers them, and where calls find them: a slot, which outlives every plugin that
@@ -35,12 +41,23 @@ pub struct Registry<S> {
 struct Place<S> {
     slot: S,
     offered: Option<(Owner, Arc<Offer>)>,
+    /// Who is about to offer it.
+    claimed: Option<Owner>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Owner {
     Core,
-    Plugin(PluginName),
+    Plugin(PluginName, Part),
+}
+
+/// Which half of a plugin offers something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What the core has loaded.
+    Library,
+    /// What runs in processes of its own.
+    Process,
 }
 
 impl<S> Default for Registry<S> {
@@ -51,13 +68,21 @@ impl<S> Default for Registry<S> {
     }
 }
 
-/// What one plugin offers from now on: everything, or nothing.
+/// What one half of a plugin offers from now on: everything, or nothing.
 #[derive(Clone, Debug)]
 pub struct Offered {
     /// The plugin.
     pub plugin: PluginName,
+    /// Which half of it.
+    pub part: Part,
     /// All it offers.
     pub offers: Vec<Arc<Offer>>,
+}
+
+impl Offered {
+    fn owner(&self) -> Owner {
+        Owner::Plugin(self.plugin.clone(), self.part)
+    }
 }
 
 /// What changes for one name.
@@ -106,7 +131,8 @@ pub enum Conflict {
 
 impl<S: Clone> Registry<S> {
     /// Says what changes when each plugin of `set` offers that in the place of everything it offered
-    /// before. `make` makes the slots of new names. Nothing is offered yet.
+    /// before. `make` makes the slots of new names. Nothing is offered yet, but the names are kept for
+    /// the set until it is [committed](Self::commit) or [abandoned](Self::abandon).
     ///
     /// # Errors
     /// Every name that one of them may not offer.
@@ -121,32 +147,48 @@ impl<S: Clone> Registry<S> {
         }
         let mut next = BTreeMap::new();
         for (plugin, offered) in set.iter().enumerate() {
-            for name in self.names_of(&offered.plugin) {
+            for name in self.names_of(&offered.owner()) {
                 next.entry(name.to_owned()).or_insert(None);
             }
             for (place, offer) in offered.offers.iter().enumerate() {
                 next.insert(offer.name.clone(), Some((plugin, place)));
             }
         }
-        let changes = next.into_iter().map(|(name, next)| NameChange {
-            slot: self.slot(&name, &make),
-            next,
+        let changes = next.into_iter().map(|(name, next)| {
+            let slot = self.slot(&name, &make);
+            if let (Some(place), Some((plugin, _))) = (self.places.get_mut(&name), next) {
+                place.claimed = Some(set[plugin].owner());
+            }
+            NameChange { slot, next }
         });
         Ok(changes.collect())
     }
 
     /// Writes down what [`prepare`](Self::prepare) has found to be possible.
     pub fn commit(&mut self, set: &[Offered]) {
-        for Offered { plugin, .. } in set {
-            let owner = Owner::Plugin(plugin.clone());
+        self.abandon(set);
+        for offered in set {
+            let owner = offered.owner();
             for place in self.places.values_mut() {
                 place.offered.take_if(|(own, _)| *own == owner);
             }
         }
-        for Offered { plugin, offers } in set {
-            for offer in offers {
+        for offered in set {
+            for offer in &offered.offers {
                 if let Some(place) = self.places.get_mut(&offer.name) {
-                    place.offered = Some((Owner::Plugin(plugin.clone()), Arc::clone(offer)));
+                    place.offered = Some((offered.owner(), Arc::clone(offer)));
+                }
+            }
+        }
+    }
+
+    /// Lets go of the names that [`prepare`](Self::prepare) has kept for a set.
+    pub fn abandon(&mut self, set: &[Offered]) {
+        for offered in set {
+            let owner = offered.owner();
+            for offer in &offered.offers {
+                if let Some(place) = self.places.get_mut(&offer.name) {
+                    place.claimed.take_if(|by| *by == owner);
                 }
             }
         }
@@ -164,8 +206,9 @@ impl<S: Clone> Registry<S> {
     fn conflicts(&self, set: &[Offered]) -> Vec<Conflict> {
         let mut seen = BTreeMap::new();
         let mut conflicts = Vec::new();
-        for Offered { plugin, offers } in set {
-            for offer in offers {
+        for offered in set {
+            let plugin = &offered.plugin;
+            for offer in &offered.offers {
                 let (name, skill) = (&offer.name, offer.name.clone());
                 if !name.split('.').all(is_identifier) {
                     conflicts.push(Conflict::Malformed { skill });
@@ -178,10 +221,7 @@ impl<S: Clone> Registry<S> {
                         let owner = first.clone();
                         Conflict::Taken { skill, owner }
                     });
-                } else if let Some(owner) = self.owner(name)
-                    && set.iter().all(|offered| offered.plugin != *owner)
-                {
-                    let owner = owner.clone();
+                } else if let Some(owner) = self.in_the_way(name, set) {
                     conflicts.push(Conflict::Taken { skill, owner });
                 }
             }
@@ -189,18 +229,37 @@ impl<S: Clone> Registry<S> {
         conflicts
     }
 
+    /// Returns who has `name`, or is about to, unless the set may take it from them.
+    fn in_the_way(&self, name: &str, set: &[Offered]) -> Option<PluginName> {
+        let place = self.places.get(name)?;
+        let offered = place.offered.as_ref().map(|(owner, _)| owner);
+        let owners = offered.into_iter().chain(&place.claimed);
+        let mut others = owners.filter_map(|owner| match owner {
+            Owner::Core => None,
+            Owner::Plugin(plugin, part) => {
+                // A library comes before the processes that are launched next to it.
+                let gives = |one: &Offered| {
+                    one.plugin == *plugin && (one.part == *part || one.part == Part::Library)
+                };
+                (!set.iter().any(gives)).then(|| plugin.clone())
+            }
+        });
+        others.next()
+    }
+
     /// Returns the plugin that offers `name`.
     pub fn owner(&self, name: &str) -> Option<&PluginName> {
         match &self.places.get(name)?.offered {
-            Some((Owner::Plugin(plugin), _)) => Some(plugin),
+            Some((Owner::Plugin(plugin, _), _)) => Some(plugin),
             _ => None,
         }
     }
 
-    fn names_of<'r>(&'r self, plugin: &'r PluginName) -> impl Iterator<Item = &'r str> {
+    fn names_of(&self, owner: &Owner) -> impl Iterator<Item = &str> {
         let all = self.places.iter();
         all.filter(move |(_, place)| {
-            matches!(&place.offered, Some((Owner::Plugin(owner), _)) if owner == plugin)
+            let offered = place.offered.as_ref();
+            offered.is_some_and(|(own, _)| own == owner)
         })
         .map(|(name, _)| name.as_str())
     }
@@ -214,6 +273,7 @@ impl<S: Clone> Registry<S> {
         let place = Place {
             slot: slot.clone(),
             offered: None,
+            claimed: None,
         };
         self.places.insert(name.to_owned(), place);
         slot
@@ -225,20 +285,25 @@ impl<S: Clone> Registry<S> {
     }
 
     /// Returns everything that plugins offer, by name, with its owner.
-    pub fn offers(&self) -> Vec<(PluginName, Arc<Offer>)> {
+    pub fn offers(&self) -> Vec<(PluginName, Part, Arc<Offer>)> {
         let all = self.places.values();
         all.filter_map(|place| match &place.offered {
-            Some((Owner::Plugin(owner), offer)) => Some((owner.clone(), Arc::clone(offer))),
+            Some((Owner::Plugin(owner, part), offer)) => {
+                Some((owner.clone(), *part, Arc::clone(offer)))
+            }
             _ => None,
         })
         .collect()
     }
 
-    /// Returns what `plugin` offers.
-    pub fn offers_of(&self, plugin: &PluginName) -> Vec<Arc<Offer>> {
-        let all = self.offers().into_iter();
-        all.filter(|(owner, _)| owner == plugin)
-            .map(|(_, offer)| offer)
+    /// Returns what one half of `plugin` offers.
+    pub fn offers_of(&self, plugin: &PluginName, part: Part) -> Vec<Arc<Offer>> {
+        let owner = Owner::Plugin(plugin.clone(), part);
+        let all = self.places.values();
+        let offered = all.filter_map(|place| place.offered.as_ref());
+        offered
+            .filter(|(own, _)| *own == owner)
+            .map(|(_, offer)| Arc::clone(offer))
             .collect()
     }
 
@@ -296,12 +361,16 @@ mod tests {
             doc: String::new(),
             id: signature.id(),
             signature,
+            plugin: String::new(),
+            generation: 1,
+            idempotent: false,
         })
     }
 
     fn offered(plugin_name: &str, names: &[&str]) -> Offered {
         Offered {
             plugin: plugin(plugin_name),
+            part: Part::Library,
             offers: names.iter().map(|name| offer(name)).collect(),
         }
     }
@@ -408,6 +477,45 @@ mod tests {
                 owner: plugin("b")
             }])
         );
+    }
+
+    #[test]
+    fn the_halves_of_a_plugin_come_and_go_apart() {
+        let of_process = |names: &[&str]| Offered {
+            part: Part::Process,
+            ..offered("a", names)
+        };
+        let taken = Err(vec![Conflict::Taken {
+            skill: "x.f".into(),
+            owner: plugin("a"),
+        }]);
+        let mut registry = Registry::default();
+        install(&mut registry, &[offered("a", &["x.f"])]).expect("is free");
+        install(&mut registry, &[of_process(&["x.g"])]).expect("is free");
+        assert_eq!(install(&mut registry, &[of_process(&["x.f"])]), taken);
+        // A skill moves into the library, next to which another process will be launched.
+        install(&mut registry, &[offered("a", &["x.g"])]).expect("is its own");
+        install(&mut registry, &[of_process(&["x.f"])]).expect("is free again");
+        assert_eq!(
+            registry.offers_of(&plugin("a"), Part::Process)[0].name,
+            "x.f"
+        );
+        install(&mut registry, &[of_process(&[])]).expect("is its own");
+        assert_eq!(owners(&registry, &["x.f", "x.g"]), [None, some("a")]);
+    }
+
+    #[test]
+    fn what_is_prepared_is_kept_until_it_is_decided() {
+        let mut registry = Registry::default();
+        let set = [offered("a", &["x.f"])];
+        registry.prepare(&set, str::to_owned).expect("is free");
+        let taken = Err(vec![Conflict::Taken {
+            skill: "x.f".into(),
+            owner: plugin("a"),
+        }]);
+        assert_eq!(install(&mut registry, &[offered("b", &["x.f"])]), taken);
+        registry.abandon(&set);
+        install(&mut registry, &[offered("b", &["x.f"])]).expect("is free again");
     }
 
     #[test]

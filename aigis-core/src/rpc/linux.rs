@@ -1,17 +1,15 @@
-//! What Linux does in its own way: sockets at paths of any length, and noticing that a client has
-//! hung up without reading what it sent.
+//! What Linux does in its own way: sockets at paths of any length, and who is at their other end.
 
 use std::io;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use aigis_plugin_api::session::socket;
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use tokio::io::Interest;
-use tokio::net::unix::OwnedReadHalf;
 
+use super::Peer;
 use super::error::RpcError;
 
 /// Connections that wait to be accepted.
@@ -66,13 +64,15 @@ pub(super) fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Waits until the other side has closed, even while bytes of it are left to read.
-pub(super) async fn hung_up(stream: &OwnedReadHalf) {
-    // Readable and writable would be true at once. Waiting for priority data, which unix sockets do
-    // not have, ends with the connection alone.
-    while let Ok(ready) = stream.ready(Interest::PRIORITY).await {
-        if ready.is_read_closed() {
-            return;
-        }
-    }
+/// Asks the system who is at the other end.
+///
+/// # Errors
+/// The system's.
+pub(super) fn peer(socket: &UnixStream) -> io::Result<Peer> {
+    let peer = rustix::net::sockopt::socket_peercred(socket)?;
+    Ok(Peer {
+        uid: peer.uid.as_raw(),
+        gid: peer.gid.as_raw(),
+        pid: u32::try_from(peer.pid.as_raw_nonzero().get()).ok(),
+    })
 }

@@ -1,35 +1,29 @@
 //! The core's side of sessions: one unix socket on which other processes call skills.
 //!
-//! Start at [`Server`]; it asks a [`Service`] whom to let in and what to answer. Each session is one
-//! task: `connection` greets the client and reads its frames, `outbox` writes. What is read becomes a
-//! call in `session`, which a thread of `pool` runs. No task waits for a skill, and no thread that
-//! runs a skill waits for a client.
+//! Start at [`Server`]; it asks a [`Service`] whom to let in and what to answer. What reads, writes and
+//! runs calls is the same on both sides of a session, `aigis_plugin_api::session::link`; here is what
+//! only a core does: who comes in, as what, and what that one imports.
 
-mod connection;
+mod callee;
 mod error;
 mod linux;
-mod outbox;
-mod pool;
 mod server;
 mod session;
 #[cfg(test)]
 mod tests;
 
 pub use error::RpcError;
-pub(crate) use pool::Pool;
 pub use server::Server;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use aigis_plugin_api::__private::{Expected, Failure};
-use aigis_plugin_api::session::frame::{Expectation, Hello};
+use aigis_plugin_api::__private::Failure;
+use aigis_plugin_api::session::frame::{Hello, Import, Offer, Served};
+pub use aigis_plugin_api::session::{Done, Underway};
 
 /// What the server asks its host. Every method may be called from any thread.
 pub trait Service: Send + Sync + 'static {
-    /// Returns what a thread does between calls, when it is woken for it.
-    fn between_calls(&self) -> fn();
-
     /// Lets a client in or refuses it. Called once per connection, after its uid, magic and protocol
     /// were found right; must not block.
     ///
@@ -37,36 +31,81 @@ pub trait Service: Send + Sync + 'static {
     /// Why the client is refused; it is told so.
     fn admit(&self, hello: &Hello, peer: Peer) -> Result<Arc<SessionInfo>, Failure>;
 
-    /// Hears what a client's import expects of a skill, once per session and signature and before the
-    /// first call that names it; must not block.
-    fn expect(&self, session: &SessionInfo, expectation: Expectation);
+    /// Hears what a client expects of a skill, once per session and import and before the first call
+    /// that names it; must not block.
+    fn import(&self, session: &Arc<SessionInfo>, import: Import) -> Arc<dyn Imported>;
 
-    /// Runs a call on this thread, which may block, or begins it; `done` hears its outcome once, here
-    /// or, when what is underway is returned, later on another thread that may block. `expects` is the
-    /// announced signature if the call named one; `timeout` is what is left of the caller's time, none
-    /// without a limit.
+    /// Runs a call by name on this thread, which may block, or begins it; `done` hears its outcome
+    /// once, here or, when what is underway is returned, later on another thread that may block.
+    /// `timeout` is what is left of the caller's time, none without a limit.
     fn call(
         &self,
         session: &SessionInfo,
         name: &str,
-        expects: Option<&Expected>,
         arguments: &[u8],
         timeout: Option<Duration>,
         done: Done,
     ) -> Option<Arc<dyn Underway>>;
+
+    /// Takes what a client's process serves from now on, in the place of what it offered before;
+    /// `callee` calls it, and it alone. `answer` hears once, on any thread, whether that is taken. Must
+    /// not block.
+    fn offer(
+        &self,
+        session: &Arc<SessionInfo>,
+        offer: Offer,
+        callee: Arc<dyn Callee>,
+        answer: Answer,
+    );
 
     /// Hears that a session has ended: once per admitted session, as soon as the client is gone. Calls
     /// of it may still be running; must not block.
     fn ended(&self, session: &SessionInfo);
 }
 
-/// Hears the outcome of a call; the client gets it as it is.
-pub type Done = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
+/// Hears whether an offer is taken, or why not.
+pub type Answer = Box<dyn FnOnce(Result<(), Failure>) + Send>;
 
-/// A call that goes on without a thread.
-pub trait Underway: Send + Sync {
-    /// Ends it soon, unless it is over: nobody waits for it any more.
-    fn give_up(&self);
+/// A client's process, as far as a core calls it: for skills that it offers. Every method may be called
+/// from any thread. When its session ends, calls underway fail with `FailureKind::Disconnected`.
+pub trait Callee: Send + Sync {
+    /// Tells whether the session goes on.
+    fn is_there(&self) -> bool;
+
+    /// Calls the skill `name` and waits, at most `timeout`.
+    ///
+    /// # Errors
+    /// The skill's failure, or what ended the call.
+    fn call(
+        &self,
+        name: &str,
+        arguments: &[u8],
+        timeout: Option<Duration>,
+    ) -> Result<Vec<u8>, Failure>;
+
+    /// Starts a call of the skill `name`; `done` hears its outcome once, here or on another thread. A
+    /// `done` that is dropped was not heard: there was no thread.
+    fn start(
+        &self,
+        name: &str,
+        arguments: &[u8],
+        timeout: Option<Duration>,
+        done: Done,
+    ) -> Arc<dyn Underway>;
+}
+
+/// What one import of a client leads to.
+pub trait Imported: Send + Sync {
+    /// Says what serves it now.
+    fn served(&self) -> Served;
+
+    /// Runs a call, as [`Service::call`] does.
+    fn call(
+        &self,
+        arguments: &[u8],
+        timeout: Option<Duration>,
+        done: Done,
+    ) -> Option<Arc<dyn Underway>>;
 }
 
 /// The process at the other end of a connection, as the system knows it.
@@ -102,16 +141,13 @@ struct Limits {
     calls_of_session: usize,
     /// Calls of all sessions that wait or run; then further ones are refused.
     calls_in_all: usize,
-    /// Threads that run calls. As many as calls: a skill that waits for another session's call must
-    /// not take the thread that this one needs.
-    threads: usize,
     /// Bytes of arguments, and likewise bytes of answers, that wait in one session; one more frame may
     /// exceed them.
     bytes_of_session: usize,
-    /// Signatures that one session announces.
-    expectations: usize,
-    /// Bytes of all these signatures.
-    expectation_bytes: usize,
+    /// Imports of one session.
+    imports: usize,
+    /// Bytes of all their signatures.
+    import_bytes: usize,
     /// Time for the hello.
     greeting: Duration,
     /// Time for which a client may read nothing while its answers are at their limit.
@@ -121,13 +157,12 @@ struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            sessions: 512,
+            sessions: 4096,
             calls_of_session: 256,
             calls_in_all: 4096,
-            threads: 4096,
             bytes_of_session: 64 << 20,
-            expectations: 10_000,
-            expectation_bytes: 64 << 20,
+            imports: 10_000,
+            import_bytes: 64 << 20,
             greeting: Duration::from_secs(10),
             stall: Duration::from_mins(1),
         }

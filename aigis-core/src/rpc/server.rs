@@ -1,31 +1,39 @@
 //! The socket, and who comes in by it.
 
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-use tokio::net::UnixListener;
-use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tokio::time::Instant;
+use aigis_plugin_api::session::link::Link;
+use aigis_plugin_api::session::reactor::{Interest, Reactor, Watch, Watched};
+use aigis_plugin_api::session::{Limits as LinkLimits, Load, later};
 
 use super::error::RpcError;
-use super::pool::Pool;
-use super::{Limits, Service, connection, linux};
+use super::session::{CoreSide, longest};
+use super::{Limits, Service, linux};
 
 /// How long to wait before accepting again when the system has refused.
 const AFTER_REFUSAL: Duration = Duration::from_millis(100);
+/// How long a thread stays with a session whose next call is likely to come soon.
+const NAP: Duration = Duration::from_millis(2);
+/// How many connections are accepted before others have their turn.
+const TURN: usize = 64;
+
+const READING: Interest = Interest {
+    reading: true,
+    writing: false,
+};
 
 /// The socket of a core, with all its sessions. Dropping it ends them at once, without the time that
 /// [`shutdown`](Self::shutdown) gives to running calls.
 pub struct Server {
-    /// For as long as it serves.
-    shared: Weak<Shared>,
+    shared: Arc<Shared>,
     path: PathBuf,
-    /// When the last answers must be written, once somebody has asked for the end.
-    stop: watch::Sender<Option<Instant>>,
-    unlinked: AtomicBool,
 }
 
 /// What all sessions share.
@@ -35,26 +43,25 @@ pub(super) struct Shared {
     pub(super) core_pid: u32,
     /// The only user who is let in, besides root.
     pub(super) uid: u32,
-    pub(super) pool: Pool,
-    /// Calls of all sessions that wait or run.
-    pub(super) calls: AtomicUsize,
-    /// Connections.
-    sessions: AtomicUsize,
+    pub(super) reactor: Arc<Reactor>,
+    load: Arc<Load>,
+    /// The connections, by numbers of their own.
+    links: Mutex<HashMap<u64, Connection>>,
+    last: AtomicU64,
+    stopping: AtomicBool,
+    listener: UnixListener,
+    watch: OnceLock<Watch>,
+    refused: AtomicBool,
 }
 
-/// Tells a task that the core goes down. The server counts these to know when all tasks are done.
-#[derive(Clone)]
-pub(super) struct Stop(watch::Receiver<Option<Instant>>);
+struct Connection {
+    link: Arc<Link>,
+    side: Arc<CoreSide>,
+}
 
-impl Stop {
-    /// Waits for the end; returns until when answers may still be written.
-    pub(super) async fn requested(&mut self) -> Instant {
-        match self.0.wait_for(Option::is_some).await.map(|stop| *stop) {
-            Ok(Some(deadline)) => deadline,
-            // The server is gone without a word.
-            _ => Instant::now(),
-        }
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic runs under this lock.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Server {
@@ -66,61 +73,57 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Makes the threads that run calls, and have none, do what is to be done between calls.
-    pub(crate) fn wake_idle(&self) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.pool.wake_idle();
-        }
-    }
-
-    /// Opens the socket `path`, for this user alone, and serves sessions on `runtime`; they are told
-    /// that the core is the process `core_pid`. The folder must exist, and the caller must hold the
-    /// home's lock: a socket that lies there is taken for a dead core's.
+    /// Opens the socket `path`, for this user alone, and serves sessions on threads of `reactor`; they
+    /// are told that the core is the process `core_pid`. The folder must exist, and the caller must
+    /// hold the home's lock: a socket that lies there is taken for a dead core's.
     ///
     /// # Errors
     /// The system refuses the socket, or something else lies in its place.
     pub fn bind(
-        runtime: &Handle,
+        reactor: &Arc<Reactor>,
         path: &Path,
         service: Arc<dyn Service>,
         core_pid: u32,
     ) -> Result<Self, RpcError> {
-        Self::bind_within(runtime, path, service, core_pid, Limits::default())
+        Self::bind_within(reactor, path, service, core_pid, Limits::default())
     }
 
     pub(super) fn bind_within(
-        runtime: &Handle,
+        reactor: &Arc<Reactor>,
         path: &Path,
         service: Arc<dyn Service>,
         core_pid: u32,
         limits: Limits,
     ) -> Result<Self, RpcError> {
-        let listener = linux::listen(path)?;
-        let listener = {
-            // Registers the socket with the runtime's reactor.
-            let _entered = runtime.enter();
-            UnixListener::from_std(listener).map_err(|source| RpcError::Bind {
-                path: path.to_owned(),
-                source,
-            })?
+        let refused = |source: io::Error| RpcError::Bind {
+            path: path.to_owned(),
+            source,
         };
+        let listener = linux::listen(path)?;
         let shared = Arc::new(Shared {
-            pool: Pool::new(limits.threads, service.between_calls()),
             service,
             limits,
             core_pid,
             uid: linux::own_uid(),
-            calls: AtomicUsize::new(0),
-            sessions: AtomicUsize::new(0),
+            reactor: Arc::clone(reactor),
+            load: Load::new(limits.calls_in_all),
+            links: Mutex::default(),
+            last: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            listener,
+            watch: OnceLock::new(),
+            refused: AtomicBool::new(false),
         });
-        let (stop, stopped) = watch::channel(None);
-        let weak = Arc::downgrade(&shared);
-        runtime.spawn(accept(listener, shared, Stop(stopped)));
+        let weak: Weak<Shared> = Arc::downgrade(&shared);
+        let watch = reactor
+            .watch(shared.listener.as_fd(), weak)
+            .map_err(refused)?;
+        // First: whoever gets the first connection looks for it there.
+        let _ = shared.watch.set(watch);
+        shared.listen_again();
         Ok(Self {
-            shared: weak,
+            shared,
             path: path.to_owned(),
-            stop,
-            unlinked: AtomicBool::new(false),
         })
     }
 
@@ -129,78 +132,135 @@ impl Server {
         &self.path
     }
 
-    /// Removes the socket, takes no more connections and calls, gives the calls that run `grace` to be
-    /// answered, says goodbye to every client, and waits until all sessions have ended. A call that
-    /// takes longer goes on without a client. Asked again, it waits as well.
-    pub async fn shutdown(&self, grace: Duration) {
-        self.stop_within(grace);
-        self.stop.closed().await;
+    /// Tells every session whose imports are served otherwise than it was told last.
+    pub(crate) fn tell_swaps(&self) {
+        for connection in self.shared.connections() {
+            connection.side.tell_swaps(&connection.link);
+        }
     }
 
-    fn stop_within(&self, grace: Duration) {
-        if !self.unlinked.swap(true, Ordering::Relaxed) {
+    /// Removes the socket, takes no more connections and calls, gives the calls that run `grace` to be
+    /// answered, says goodbye to every client, and waits until all sessions have ended. A call that
+    /// takes longer goes on without a client.
+    pub fn shutdown(&self, grace: Duration) {
+        if !self.shared.stopping.swap(true, Ordering::AcqRel) {
             // Whoever has removed it already has done no harm.
             let _ = std::fs::remove_file(&self.path);
+            if let Some(watch) = self.shared.watch.get() {
+                watch.end(self.shared.listener.as_fd());
+            }
         }
         let now = Instant::now();
         let deadline = now.checked_add(grace).unwrap_or(now);
-        self.stop.send_if_modified(|stop| {
-            let first = stop.is_none();
-            stop.get_or_insert(deadline);
-            first
-        });
+        let connections = self.shared.connections();
+        for Connection { link, .. } in &connections {
+            link.take_no_more();
+        }
+        for Connection { link, .. } in connections {
+            link.close(deadline);
+        }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop_within(Duration::ZERO);
+        self.shutdown(Duration::ZERO);
     }
 }
 
-/// Takes one connection of those that are allowed at the same time.
-struct Seat(Arc<Shared>);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+impl Shared {
+    fn connections(&self) -> Vec<Connection> {
+        let links = lock(&self.links);
+        let connections = links.values().map(|connection| Connection {
+            link: Arc::clone(&connection.link),
+            side: Arc::clone(&connection.side),
+        });
+        connections.collect()
     }
-}
 
-async fn accept(listener: UnixListener, shared: Arc<Shared>, mut stop: Stop) {
-    let mut refused = false;
-    loop {
-        let of_session = stop.clone();
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.requested() => return,
+    /// A connection has ended.
+    pub(super) fn forget(&self, number: u64) {
+        let gone = lock(&self.links).remove(&number);
+        drop(gone);
+    }
+
+    fn accepted(self: &Arc<Self>, stream: UnixStream) -> io::Result<()> {
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let taken = lock(&self.links).len();
+        let limit = self.limits.sessions;
+        if taken >= limit.saturating_mul(2) {
+            // Too many even to be told that there are too many.
+            return Ok(());
+        }
+        let side = Arc::new(CoreSide::new(Arc::clone(self), number, taken >= limit));
+        let limits = LinkLimits {
+            calls: self.limits.calls_of_session,
+            bytes: self.limits.bytes_of_session,
+            stall: self.limits.stall,
+            in_all: Arc::clone(&self.load),
         };
-        match accepted {
-            Ok((stream, _)) => {
-                refused = false;
-                let taken = shared.sessions.fetch_add(1, Ordering::Relaxed);
-                let seat = Seat(Arc::clone(&shared));
-                let limit = shared.limits.sessions;
-                if taken >= limit.saturating_mul(2) {
-                    // Too many even to be told that there are too many.
-                    continue;
-                }
-                let crowded = taken >= limit;
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
-                    connection::serve(stream, shared, of_session, crowded).await;
-                    drop(seat);
-                });
+        let of_link = Arc::clone(&side) as Arc<dyn aigis_plugin_api::session::link::Side>;
+        let reactor = Arc::clone(&self.reactor);
+        let link = Link::new(stream, reactor, of_link, limits, longest, NAP);
+        let weak = Arc::downgrade(&link);
+        let of_timer = Arc::downgrade(&side);
+        let connection = Connection {
+            link: Arc::clone(&link),
+            side,
+        };
+        lock(&self.links).insert(number, connection);
+        if let Err(error) = link.start() {
+            self.forget(number);
+            return Err(error);
+        }
+        if self.stopping.load(Ordering::Acquire) {
+            link.goodbye();
+        }
+        later(self.limits.greeting, move || {
+            if let (Some(link), Some(side)) = (weak.upgrade(), of_timer.upgrade()) {
+                side.greeting_is_over(&link);
             }
-            // The client is gone again, or the system has no descriptor to give: time may help, and
-            // nothing else would.
-            Err(error) => {
-                if !refused {
-                    tracing::warn!(%error, "a connection cannot be accepted");
-                }
-                refused = true;
-                tokio::time::sleep(AFTER_REFUSAL).await;
+        });
+        Ok(())
+    }
+}
+
+impl Watched for Shared {
+    fn ready(self: Arc<Self>) {
+        for _ in 0..TURN {
+            if self.stopping.load(Ordering::Acquire) {
+                return;
             }
+            let accepted = self.listener.accept();
+            match accepted.and_then(|(stream, _)| self.accepted(stream)) {
+                Ok(()) => self.refused.store(false, Ordering::Relaxed),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // The client is gone again, or the system has no descriptor to give: time may help, and
+                // nothing else would.
+                Err(error) => {
+                    if !self.refused.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(%error, "a connection cannot be accepted");
+                    }
+                    let me = Arc::downgrade(&self);
+                    later(AFTER_REFUSAL, move || {
+                        if let Some(shared) = me.upgrade() {
+                            shared.listen_again();
+                        }
+                    });
+                    return;
+                }
+            }
+        }
+        self.listen_again();
+    }
+}
+
+impl Shared {
+    fn listen_again(&self) {
+        if let Some(watch) = self.watch.get()
+            && !self.stopping.load(Ordering::Acquire)
+        {
+            watch.set(self.listener.as_fd(), READING);
         }
     }
 }

@@ -1,358 +1,344 @@
-//! The calls of one session.
+//! One client, from its hello to its end.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
-use aigis_plugin_api::__private::{Expected, Failure, FailureKind, timed_out};
-use aigis_plugin_api::session::frame::{self, Header, Kind};
-use tokio::sync::Notify;
+use aigis_plugin_api::__private::{Failure, FailureKind};
+use aigis_plugin_api::session::Received;
+use aigis_plugin_api::session::frame::{
+    self, Call, Header, Hello, Import, Kind, MAGIC, MAX_BODY, Offer, PROTOCOL, Served, Target,
+    Welcome, feature,
+};
+use aigis_plugin_api::session::link::{End, Link, Side};
 
-use super::outbox::Outbox;
+use super::callee::Client;
 use super::server::Shared;
-use super::{Done, SessionInfo, Underway};
+use super::{Done, Imported, SessionInfo, Underway, linux};
 
-/// One admitted client, its calls and the way back to it.
-pub(super) struct Session {
-    pub(super) info: Arc<SessionInfo>,
-    pub(super) outbox: Arc<Outbox>,
+/// The longest frame that is neither a call, an answer nor about skills, in bytes.
+const SHORT: usize = 64 << 10;
+/// The longest hello, import and offer, in bytes.
+const ABOUT_SKILLS: usize = 1 << 20;
+
+/// The longest body that a client may send.
+pub(super) fn longest(header: Header, greeted: bool) -> usize {
+    match header.kind {
+        _ if !greeted => SHORT,
+        Kind::Call | Kind::Reply => MAX_BODY,
+        Kind::Import | Kind::Offer | Kind::Error => ABOUT_SKILLS,
+        _ => SHORT,
+    }
+}
+
+fn fault(message: impl Into<String>) -> Failure {
+    Failure::new(FailureKind::Refused, message)
+}
+
+fn malformed(message: impl std::fmt::Display) -> Failure {
+    fault(format!("malformed frame: {message}"))
+}
+
+fn no_import(number: u32) -> Failure {
+    malformed(format_args!(
+        "a call names import {number}, which there is not"
+    ))
+}
+
+/// What stands behind the core's side of one connection.
+pub(super) struct CoreSide {
     shared: Arc<Shared>,
-    state: Mutex<State>,
-    /// Tells the session's task that something in `state` or the outbox has become less.
-    room: Arc<Notify>,
+    number: u64,
+    /// There are too many sessions already.
+    crowded: bool,
+    /// Since the client was let in.
+    open: OnceLock<Open>,
+    refused: AtomicBool,
+}
+
+/// A client that was let in.
+struct Open {
+    info: Arc<SessionInfo>,
+    imports: RwLock<HashMap<u32, Arc<dyn Imported>>>,
+    /// What the client was told last of its imports.
+    told: Mutex<Told>,
 }
 
 #[derive(Default)]
-struct State {
-    /// The calls that the client waits for.
-    calls: HashMap<u64, Progress>,
-    /// Answers that are just being sent.
-    answering: usize,
-    /// Calls that wait or run, given up or not.
-    in_flight: usize,
-    /// Their arguments.
-    argument_bytes: usize,
-    /// How many calls have begun.
-    begun: u64,
-}
-
-enum Progress {
-    Queued(Job),
-    Running {
-        /// Which one it is: the client may use a number again.
-        begun: u64,
-        /// It goes on without a thread.
-        underway: Option<Arc<dyn Underway>>,
-    },
-}
-
-impl Progress {
-    fn give_up(self) {
-        if let Self::Running {
-            underway: Some(underway),
-            ..
-        } = self
-        {
-            underway.give_up();
-        }
-    }
-}
-
-/// A call that has not begun.
-pub(super) struct Job {
-    pub(super) body: Vec<u8>,
-    pub(super) expected: Option<Arc<Expected>>,
-    pub(super) received: Instant,
-    /// How long the caller waits from then on.
-    pub(super) timeout: Option<Duration>,
-}
-
-/// The place that a call takes among all that are waiting or running.
-struct Slot {
-    session: Arc<Session>,
+struct Told {
+    served: HashMap<u32, Served>,
+    /// The bytes of all imports.
     bytes: usize,
 }
 
-impl Slot {
-    /// Takes a place; none when the core has as many calls as it takes.
-    fn take(session: &Arc<Session>, bytes: usize) -> Option<Self> {
-        let in_all = &session.shared.calls;
-        let limit = session.shared.limits.calls_in_all;
-        in_all
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |calls| {
-                (calls < limit).then_some(calls + 1)
-            })
-            .ok()?;
-        let mut state = session.lock();
-        state.in_flight += 1;
-        state.argument_bytes += bytes;
-        drop(state);
-        Some(Self {
-            session: Arc::clone(session),
-            bytes,
-        })
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic runs under this lock.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Drop for Slot {
-    fn drop(&mut self) {
-        decrease(&self.session.shared.calls);
-        let mut state = self.session.lock();
-        state.in_flight -= 1;
-        state.argument_bytes -= self.bytes;
-        drop(state);
-        self.session.room.notify_one();
-    }
+/// Whether a user may talk to the core of the user `own` at all.
+pub(super) fn may_enter(uid: u32, own: u32) -> bool {
+    uid == own || uid == 0
 }
 
-fn decrease(count: &AtomicUsize) {
-    count.fetch_sub(1, Ordering::Relaxed);
-}
-
-impl Session {
-    pub(super) fn new(
-        info: Arc<SessionInfo>,
-        outbox: Arc<Outbox>,
-        shared: Arc<Shared>,
-        room: Arc<Notify>,
-    ) -> Self {
+impl CoreSide {
+    pub(super) fn new(shared: Arc<Shared>, number: u64, crowded: bool) -> Self {
         Self {
-            info,
-            outbox,
             shared,
-            state: Mutex::default(),
-            room,
+            number,
+            crowded,
+            open: OnceLock::new(),
+            refused: AtomicBool::new(false),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that can panic runs under this lock.
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// Waits until one more call may be taken from the client.
-    pub(super) async fn wait_for_room(&self) {
-        let limits = &self.shared.limits;
-        loop {
-            let has_room = {
-                let state = self.lock();
-                state.in_flight < limits.calls_of_session
-                    && state.argument_bytes < limits.bytes_of_session
-            };
-            if has_room && !self.outbox.is_full() {
-                return;
-            }
-            self.room.notified().await;
+    /// Ends a connection on which nobody has said hello.
+    pub(super) fn greeting_is_over(&self, link: &Link) {
+        if self.open.get().is_none() {
+            let most = self.shared.limits.greeting;
+            link.refuse(fault(format!(
+                "expected a hello within {most:?}, found none"
+            )));
         }
     }
 
-    /// Waits until the client waits for nothing.
-    pub(super) async fn wait_for_answers(&self) {
-        loop {
-            {
-                let state = self.lock();
-                if state.calls.is_empty() && state.answering == 0 {
-                    return;
-                }
-            }
-            self.room.notified().await;
-        }
-    }
-
-    /// Has a call run as soon as a thread is free.
-    ///
-    /// # Errors
-    /// The client counts wrongly: a call of this number is waiting already.
-    pub(super) fn submit(self: &Arc<Self>, header: Header, job: Job) -> Result<(), Failure> {
-        let number = header.call;
-        let Some(slot) = Slot::take(self, header.len) else {
-            self.outbox.push(error_frame(
-                number,
-                &overloaded("as many calls as it takes are waiting or running already"),
+    /// Checks who is there and asks the service.
+    fn greet(&self, link: &Arc<Link>, frame: &Received) -> Result<(), Failure> {
+        // Nobody is refused before the hello is read: a client that is still writing it would see a
+        // broken connection, and not the reason.
+        if self.crowded {
+            let most = self.shared.limits.sessions;
+            return Err(Failure::new(
+                FailureKind::Overloaded,
+                format!("the core has {most} sessions already; end some of them and try again"),
             ));
-            return Ok(());
-        };
-        match self.lock().calls.entry(number) {
-            Entry::Vacant(entry) => entry.insert(Progress::Queued(job)),
-            Entry::Occupied(_) => {
-                return Err(Failure::new(
-                    FailureKind::Refused,
-                    format!("malformed frame: a call of number {number} is waiting already"),
-                ));
-            }
-        };
-        let session = Arc::clone(self);
-        let task = Box::new(move || session.run(number, slot));
-        if let Err(error) = self.shared.pool.submit(task) {
-            let refused = overloaded(&format!("no thread can be started: {error}"));
-            self.answer(number, error_frame(number, &refused));
+        }
+        let peer = linux::peer(link.socket())
+            .map_err(|error| fault(format!("the core cannot find out who is calling: {error}")))?;
+        let (uid, own) = (peer.uid, self.shared.uid);
+        if !may_enter(uid, own) {
+            return Err(fault(format!(
+                "this core serves the user with uid {own}, the client has uid {uid}"
+            )));
+        }
+        let kind = frame.header.kind;
+        if kind != Kind::Hello {
+            return Err(fault(format!(
+                "expected a hello as the first frame, found one of kind {kind:?}"
+            )));
+        }
+        let mut hello: Hello = frame::decode_body(&frame.body)?;
+        if hello.magic != MAGIC {
+            let found: String = hello.magic.chars().take(40).collect();
+            return Err(fault(format!(
+                "expected the magic {MAGIC:?} in the hello, found {found:?}"
+            )));
+        }
+        if hello.protocol.0 != PROTOCOL.0 {
+            let ((major, minor), (its_major, its_minor)) = (PROTOCOL, hello.protocol);
+            return Err(fault(format!(
+                "this core speaks protocol {major}.{minor}, the client speaks {its_major}.{its_minor}; \
+                 build both with the same major version of AIGIS"
+            )));
+        }
+        let imports = std::mem::take(&mut hello.imports);
+        let info = self.shared.service.admit(&hello, peer)?;
+        self.open(link, info, &hello);
+        for (number, import) in (0..).zip(imports) {
+            self.import(link, number, import, 0)?;
         }
         Ok(())
     }
 
-    /// Gives up on a call: one that has not begun never will, one that waits is ended, one that runs is
-    /// not answered.
-    pub(super) fn cancel(&self, number: u64) {
-        let given_up = self.lock().calls.remove(&number);
-        if let Some(progress) = given_up {
-            progress.give_up();
+    /// Lets a client in.
+    fn open(&self, link: &Arc<Link>, info: Arc<SessionInfo>, hello: &Hello) {
+        let welcome = Welcome {
+            protocol: PROTOCOL,
+            features: [feature::ATTACHED, feature::RING, feature::OFFERS]
+                .map(str::to_owned)
+                .into(),
+            session: info.id,
+            core_pid: self.shared.core_pid,
+        };
+        let has = |feature: &str| hello.features.iter().any(|has| has == feature);
+        if has(feature::RING) {
+            link.share();
+        }
+        link.greet();
+        let _ = self.open.set(Open {
+            info,
+            imports: RwLock::default(),
+            told: Mutex::default(),
+        });
+        // Numbers and short names can be encoded.
+        link.send(frame::encode_frame(Kind::Welcome, 0, 0, &welcome).unwrap_or_default());
+    }
+
+    /// Takes note of an import, and says what serves it.
+    fn import(
+        &self,
+        link: &Arc<Link>,
+        number: u32,
+        import: Import,
+        bytes: usize,
+    ) -> Result<(), Failure> {
+        let Some(open) = self.open.get() else {
+            return Ok(());
+        };
+        let limits = &self.shared.limits;
+        let mut told = lock(&open.told);
+        told.bytes += bytes;
+        if told.served.len() >= limits.imports || told.bytes > limits.import_bytes {
+            let (most, bytes) = (limits.imports, limits.import_bytes);
+            return Err(fault(format!(
+                "a session may import {most} skills with signatures of {bytes} bytes together, this \
+                 one imports more"
+            )));
+        }
+        let Entry::Vacant(place) = told.served.entry(number) else {
+            return Ok(());
+        };
+        let imported = self.shared.service.import(&open.info, import);
+        let served = imported.served();
+        place.insert(served.clone());
+        let mut imports = open.imports.write().unwrap_or_else(PoisonError::into_inner);
+        imports.insert(number, imported);
+        drop(imports);
+        tell(link, number, &served);
+        Ok(())
+    }
+
+    /// Hands an offer on, and its answer back.
+    fn offer(&self, link: &Arc<Link>, number: u64, offer: Offer) {
+        let Some(open) = self.open.get() else { return };
+        let callee = Client::new(link, &open.info);
+        let answered = Arc::downgrade(link);
+        let answer = move |outcome| {
+            if let Some(link) = answered.upgrade() {
+                link.answer_offer(number, outcome);
+            }
+        };
+        let service = &self.shared.service;
+        service.offer(&open.info, offer, callee, Box::new(answer));
+    }
+
+    /// Tells the client which of its imports are served otherwise than it was told last.
+    pub(super) fn tell_swaps(&self, link: &Link) {
+        let Some(open) = self.open.get() else { return };
+        let mut told = lock(&open.told);
+        let imports = open.imports.read().unwrap_or_else(PoisonError::into_inner);
+        for (number, imported) in imports.iter() {
+            let now = imported.served();
+            if told.served.get(number) != Some(&now) {
+                tell(link, *number, &now);
+                told.served.insert(*number, now);
+            }
+        }
+    }
+}
+
+fn tell(link: &Link, number: u32, served: &Served) {
+    let frame = frame::encode_frame(Kind::Served, number.into(), 0, served);
+    // What is too long to be told is not told; the call says it.
+    link.send(frame.unwrap_or_default());
+}
+
+impl Side for CoreSide {
+    fn take(&self, link: &Arc<Link>, frame: Received) -> Result<(), Failure> {
+        if self.open.get().is_none() {
+            return self.greet(link, &frame);
+        }
+        match frame.header.kind {
+            Kind::Import => {
+                let number = u32::try_from(frame.header.call)
+                    .map_err(|_| malformed("an import's number is below 2^32"))?;
+                let bytes = frame.body.len();
+                self.import(link, number, frame::decode_body(&frame.body)?, bytes)
+            }
+            Kind::Offer => {
+                let number = frame.header.call;
+                if number == 0 {
+                    return Err(malformed("offers are numbered from 1, this one is 0"));
+                }
+                self.offer(link, number, frame::decode_body(&frame.body)?);
+                Ok(())
+            }
+            Kind::Hello => Err(malformed("a second hello")),
+            kind => Err(malformed(format_args!(
+                "a client sends no frames of kind {kind:?}"
+            ))),
         }
     }
 
-    /// Gives up on all calls; the client is gone.
-    pub(super) fn cancel_all(&self) {
-        let given_up = std::mem::take(&mut self.lock().calls);
-        given_up.into_values().for_each(Progress::give_up);
+    fn check(&self, call: &Call<'_>) -> Result<(), Failure> {
+        let (Target::Import(number), Some(open)) = (call.target, self.open.get()) else {
+            return Ok(());
+        };
+        let imports = open.imports.read().unwrap_or_else(PoisonError::into_inner);
+        if imports.contains_key(&number) {
+            return Ok(());
+        }
+        Err(no_import(number))
     }
 
-    fn run(self: &Arc<Self>, number: u64, slot: Slot) {
-        let Some((begun, job)) = self.begin(number) else {
-            return;
+    fn call(
+        &self,
+        _: &Arc<Link>,
+        call: Call<'_>,
+        timeout: Option<Duration>,
+        done: Done,
+    ) -> Option<Arc<dyn Underway>> {
+        let Some(open) = self.open.get() else {
+            done(Err(fault(
+                "expected a hello as the first frame, found a call",
+            )));
+            return None;
         };
-        let deadline = job
-            .timeout
-            .and_then(|timeout| job.received.checked_add(timeout));
-        // The reader has decoded it once, to look for what it expects.
-        let call: frame::Call<'_> = match frame::decode_body(&job.body) {
-            Ok(call) => call,
-            Err(failure) => return self.answer(number, error_frame(number, &failure)),
-        };
-        let left = match (job.timeout, deadline) {
-            (Some(timeout), Some(deadline)) => {
-                match deadline.checked_duration_since(Instant::now()) {
-                    Some(left) if !left.is_zero() => Some(left),
-                    _ => {
-                        let failure = timed_out(call.name, timeout);
-                        return self.answer(number, error_frame(number, &failure));
+        match call.target {
+            Target::Name(name) => {
+                let service = &self.shared.service;
+                service.call(&open.info, name, call.arguments, timeout, done)
+            }
+            Target::Import(number) => {
+                let imports = open.imports.read().unwrap_or_else(PoisonError::into_inner);
+                let imported = imports.get(&number).map(Arc::clone);
+                drop(imports);
+                match imported {
+                    Some(imported) => imported.call(call.arguments, timeout, done),
+                    // It was there when the call was taken in.
+                    None => {
+                        done(Err(no_import(number)));
+                        None
                     }
                 }
             }
-            _ => None,
-        };
-        let (session, name) = (Arc::clone(self), call.name.to_owned());
-        let done: Done = Box::new(move |outcome| {
-            session.complete(number, &name, deadline, outcome);
-            drop(slot);
-        });
-        let called = catch_unwind(AssertUnwindSafe(|| {
-            let (service, expected) = (&self.shared.service, job.expected.as_deref());
-            service.call(&self.info, call.name, expected, call.arguments, left, done)
-        }));
-        match called {
-            Ok(None) => {}
-            Ok(Some(underway)) => self.goes_on(number, begun, underway),
-            Err(payload) => {
-                let failure = panicked(call.name, payload);
-                self.answer(number, error_frame(number, &failure));
-            }
         }
     }
 
-    /// Remembers how to give a call up, unless nobody waits for it any more.
-    fn goes_on(&self, number: u64, this: u64, underway: Arc<dyn Underway>) {
-        let mut state = self.lock();
-        match state.calls.get_mut(&number) {
-            Some(Progress::Running {
-                begun,
-                underway: place,
-            }) if *begun == this => *place = Some(underway),
-            _ => {
-                drop(state);
-                underway.give_up();
-            }
-        }
-    }
-
-    fn complete(
-        &self,
-        number: u64,
-        name: &str,
-        deadline: Option<Instant>,
-        outcome: Result<Vec<u8>, Failure>,
-    ) {
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            // The caller has stopped waiting at the same time.
-            return self.cancel(number);
-        }
-        let frame = match outcome {
-            Ok(result) => frame::frame(Kind::Reply, number, 0, &result)
-                .unwrap_or_else(|failure| error_frame(number, &failure.of_skill(name))),
-            Err(failure) => error_frame(number, &failure.of_skill(name)),
-        };
-        self.answer(number, frame);
-    }
-
-    /// Takes the call out of the queue, unless it was given up.
-    fn begin(&self, number: u64) -> Option<(u64, Job)> {
-        let mut state = self.lock();
-        state.begun += 1;
-        let begun = state.begun;
-        let progress = state.calls.get_mut(&number)?;
-        let running = Progress::Running {
-            begun,
-            underway: None,
-        };
-        match std::mem::replace(progress, running) {
-            Progress::Queued(job) => Some((begun, job)),
-            // Given up, and the number was used again: the newer one runs elsewhere.
-            running @ Progress::Running { .. } => {
-                *progress = running;
-                None
-            }
-        }
-    }
-
-    fn answer(&self, number: u64, frame: Vec<u8>) {
-        let mut state = self.lock();
-        let wanted = state.calls.remove(&number).is_some();
-        if !wanted {
+    fn ended(&self, end: &End) {
+        self.shared.forget(self.number);
+        if self.refused.swap(true, Ordering::Relaxed) {
             return;
         }
-        // From here on the client may use the number again, so it cannot stay among the calls; and
-        // before the frame is with the outbox, the session must not say goodbye.
-        state.answering += 1;
-        drop(state);
-        self.outbox.push(frame);
-        self.lock().answering -= 1;
-        self.room.notify_one();
+        let Some(Open { info, .. }) = self.open.get() else {
+            return;
+        };
+        let told = catch_unwind(AssertUnwindSafe(|| self.shared.service.ended(info)));
+        if told.is_err() {
+            tracing::error!(
+                session = info.id,
+                "the core panicked at the end of a session"
+            );
+        }
+        if let End::Fault(_) | End::Stalled = end {
+            tracing::warn!(
+                session = info.id,
+                client = info.client,
+                "a session was ended: {end}"
+            );
+        }
     }
-}
-
-/// Makes the frame that says how a call failed; number 0 speaks of the session.
-pub(super) fn error_frame(number: u64, failure: &Failure) -> Vec<u8> {
-    frame::frame(Kind::Error, number, 0, &failure.encode())
-        .or_else(|too_large| frame::frame(Kind::Error, number, 0, &too_large.encode()))
-        // An error about the size of an error fits.
-        .unwrap_or_default()
-}
-
-fn overloaded(why: &str) -> Failure {
-    Failure::new(
-        FailureKind::Overloaded,
-        format!("the core is overloaded ({why}); the call was not run, try again later"),
-    )
-}
-
-fn panicked(skill: &str, payload: Box<dyn Any + Send>) -> Failure {
-    let message = if let Some(text) = payload.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "a panic without a message".to_owned()
-    };
-    // A payload whose own drop panics must not take this thread down.
-    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(second);
-    }
-    tracing::error!(skill, message, "the core panicked while it ran a call");
-    Failure::new(
-        FailureKind::Internal,
-        format!("the core panicked while it ran {skill}: {message}"),
-    )
-    .of_skill(skill)
 }

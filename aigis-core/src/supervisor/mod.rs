@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 pub use policy::{Decision, RestartPolicy};
 pub use process::{LaunchError, StopReport, Supervised};
-pub use protocol::{Grant, LaunchFailure, LaunchSpec};
+pub use protocol::{Grant, LaunchFailure, LaunchSpec, MAX_GRANT_BYTES};
 pub use record::ShimRecord;
 pub use shim::{SHIM_ARGUMENT, shim_main};
 

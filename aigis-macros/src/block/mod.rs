@@ -280,6 +280,8 @@ fn block_code(
                     restore: #restore,
                     close: #close,
                     cleanup: #cleanup,
+                    // Cargo sets it for the crates of programs alone.
+                    of_program: ::std::option_env!("CARGO_BIN_NAME").is_some(),
                 }
             }
         };

@@ -81,6 +81,22 @@ impl<'de> Decoder<'de> {
         }
     }
 
+    /// Shows the visitor bytes (`kind` 0), or the elements of a numeric array of this kind, in one piece; all else as
+    /// a sequence of any form.
+    fn pieces<V: Visitor<'de>>(&mut self, kind: u8, visitor: V) -> Result<V::Value, Error> {
+        let start = self.position;
+        match (kind, self.token()?) {
+            (0, Token::Bin(bytes)) => return visitor.visit_borrowed_bytes(bytes),
+            (1.., Token::Ext(wire::NUMBERS, payload)) if payload.first() == Some(&kind) => {
+                let elements = Numbers::new(payload, self.position - payload.len())?;
+                return visitor.visit_borrowed_bytes(elements.as_bytes());
+            }
+            _ => {}
+        }
+        self.position = start;
+        visitor.visit_newtype_struct(self)
+    }
+
     /// Reads a number, which the visitor expects.
     #[inline]
     fn number(&mut self, expected: &dyn Expected) -> Result<Scalar, Error> {
@@ -118,7 +134,7 @@ impl<'de> Decoder<'de> {
     /// Shows the visitor of a [`super::Value`] what is next; extensions appear as enums (see `value_serde`).
     fn value<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         match self.token()? {
-            Token::Ext(kind, payload) => visitor.visit_enum(Extension {
+            Token::Ext(kind, payload) if kind != wire::NUMBERS => visitor.visit_enum(Extension {
                 decoder: self,
                 kind,
                 payload,
@@ -204,6 +220,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
             // An empty sequence of bytes is written like every other empty sequence.
             Token::Array(0) => visitor.visit_borrowed_bytes(&[]),
             Token::Array(len) => self.array(len, visitor),
+            token @ Token::Ext(wire::NUMBERS, _) => self.sequence(token, visitor),
             Token::Str(text) => visitor.visit_borrowed_str(text),
             other => Err(Error::mismatch(&visitor, other.to_string())),
         }
@@ -251,6 +268,9 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     ) -> Result<V::Value, Error> {
         if name == wire::VALUE {
             return self.value(visitor);
+        }
+        if let Some(kind) = wire::asked_pieces(name) {
+            return self.pieces(kind, visitor);
         }
         self.pass()?;
         let result = visitor.visit_newtype_struct(&mut *self);

@@ -12,6 +12,7 @@
 //! | `f32`, `f64` | float32, float64, every bit kept; a reader also takes an integer that the float can hold exactly |
 //! | string, `char` | str |
 //! | bytes; a non-empty sequence or tuple of nothing but `u8` | bin |
+//! | 32 or more numbers of one type, of 16 to 64 bits, that are no tuple | extension 4 |
 //! | other sequences, tuples, tuple structs | array |
 //! | map | map; keys may be anything |
 //! | struct | map by field name; read from an array by position too |
@@ -24,9 +25,10 @@
 //!
 //! A type is written in its human-readable form (an IP address is text), so that callers without types can give it.
 //!
-//! Extension types 1 to 31 belong to the format, all others are free for values without a type. Extension 4 is reserved
-//! for numeric arrays: one byte that names the kind (1 `i16`, 2 `u16`, 3 `i32`, 4 `u32`, 5 `i64`, 6 `u64`, 7 `f32`,
-//! 8 `f64`), then the elements, little-endian. It is read wherever a sequence is expected, and never written yet.
+//! Extension types 1 to 31 belong to the format, all others are free for values without a type. Extension 4 is a
+//! numeric array: one byte that names the kind (1 `i16`, 2 `u16`, 3 `i32`, 4 `u32`, 5 `i64`, 6 `u64`, 7 `f32`,
+//! 8 `f64`), then the elements, little-endian. A sequence of 32 or more elements, all of one of these types, is written
+//! so; it is read wherever a sequence is expected, also into elements of another type that can hold them.
 //!
 //! # Limits
 //!
@@ -39,11 +41,13 @@
 //! integers beyond 64 bits are refused, bytes cannot be borrowed, and a [`Value`] sees bytes as a list of integers.
 
 mod base64;
+mod bits;
 mod compound;
 mod de;
 mod error;
 mod json;
 mod json_read;
+mod packed;
 mod read;
 mod scalar;
 mod ser;
@@ -57,6 +61,9 @@ mod tests;
 pub use compound::{MapEncoder, SeqEncoder};
 pub use error::{Error, ErrorKind};
 pub use json::JsonError;
+pub(crate) use packed::{Announced, large_bytes};
+#[doc(hidden)]
+pub use packed::{Items, Whole};
 pub use read::Decoder;
 pub use ser::Encoder;
 pub use value::{Integer, Value};
@@ -84,6 +91,22 @@ pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::with_capacity(FIRST_BYTES);
     to_writer(&mut bytes, value)?;
     Ok(bytes)
+}
+
+/// Encodes a value that is of no further use: large bytes stay in their memory.
+pub(crate) fn into_vec<T: Serialize + 'static>(value: T) -> Result<Vec<u8>, Error> {
+    match packed::bytes_of(value) {
+        Ok(bytes) => packed::into_bin(bytes),
+        Err(value) => to_vec(&value),
+    }
+}
+
+/// Decodes a value that fills `bytes` exactly: large bytes stay in their memory.
+pub(crate) fn from_vec<T: DeserializeOwned + 'static>(bytes: Vec<u8>) -> Result<T, Error> {
+    match packed::out_of_bin(bytes) {
+        Ok(value) => Ok(value),
+        Err(bytes) => from_slice(&bytes).map(|Whole(value)| value),
+    }
 }
 
 /// Encodes a value behind what `bytes` already holds.

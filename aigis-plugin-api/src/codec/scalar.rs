@@ -231,6 +231,7 @@ pub(super) fn bytes(bytes: &[u8]) -> impl ExactSizeIterator<Item = Scalar> {
 pub(super) struct Numbers<'de> {
     chunks: slice::ChunksExact<'de, u8>,
     read: fn(&[u8]) -> Scalar,
+    elements: &'de [u8],
 }
 
 impl<'de> Numbers<'de> {
@@ -272,7 +273,13 @@ impl<'de> Numbers<'de> {
         Ok(Self {
             chunks: elements.chunks_exact(width),
             read,
+            elements,
         })
+    }
+
+    /// Returns the bytes of all elements.
+    pub(super) fn as_bytes(&self) -> &'de [u8] {
+        self.elements
     }
 }
 

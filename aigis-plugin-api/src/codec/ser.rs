@@ -4,6 +4,7 @@ use serde::ser::{self, Serialize};
 
 use super::compound::{Form, MapEncoder, SeqEncoder};
 use super::error::{Error, ErrorKind};
+use super::packed;
 use super::read::{Decoder, Token};
 use super::value::Integer;
 use super::wire;
@@ -53,7 +54,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    fn enter(&mut self) -> Result<(), Error> {
+    pub(super) fn enter(&mut self) -> Result<(), Error> {
         if self.depth >= wire::MAX_DEPTH {
             return Err(Error::new(ErrorKind::Depth));
         }
@@ -311,6 +312,7 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
                 value.serialize(&mut *self)?;
                 self.make_extension(start)
             }
+            wire::ANNOUNCED => packed::announce(self.out, value),
             _ => value.serialize(self),
         }
     }
@@ -333,6 +335,19 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
     fn serialize_seq(self, len: Option<usize>) -> Result<SeqEncoder<'e, 'a>, Error> {
         self.enter()?;
         self.start_array(len.unwrap_or(0), 1, Form::Undecided)
+    }
+
+    /// What serde calls for vectors, slices and sets.
+    fn collect_seq<I: IntoIterator<Item: Serialize>>(self, items: I) -> Result<(), Error> {
+        let Some(items) = packed::write(self, items.into_iter())? else {
+            return Ok(());
+        };
+        let (least, most) = items.size_hint();
+        let mut elements = self.serialize_seq(most.filter(|most| *most == least))?;
+        for item in items {
+            ser::SerializeSeq::serialize_element(&mut elements, &item)?;
+        }
+        ser::SerializeSeq::end(elements)
     }
 
     fn serialize_tuple(self, len: usize) -> Result<SeqEncoder<'e, 'a>, Error> {

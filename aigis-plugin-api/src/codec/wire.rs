@@ -12,6 +12,36 @@ pub(super) const VALUE_SOME: &str = "$aigis::Some";
 /// The name of the newtype struct of a pair (type, payload) that is written as an extension.
 pub(super) const VALUE_EXTENSION: &str = "$aigis::Ext";
 
+/// The name of the newtype struct whose content is the length of bytes that follow.
+pub(super) const ANNOUNCED: &str = "$aigis::Announced";
+/// The names of the newtype structs that whoever wants bytes, or a numeric array of one kind, in one piece asks for.
+const PIECES: [&str; 9] = [
+    "$aigis::u8",
+    "$aigis::i16",
+    "$aigis::u16",
+    "$aigis::i32",
+    "$aigis::u32",
+    "$aigis::i64",
+    "$aigis::u64",
+    "$aigis::f32",
+    "$aigis::f64",
+];
+
+/// Returns the name for numeric arrays of a kind, or for bytes.
+pub(super) fn pieces(kind: Option<u8>) -> &'static str {
+    PIECES[usize::from(kind.unwrap_or(0))]
+}
+
+/// Returns what is asked for by a name: 0 is bytes, the others are the kinds of numeric arrays.
+#[inline]
+pub(super) fn asked_pieces(name: &'static str) -> Option<u8> {
+    if !name.starts_with("$aigis::") {
+        return None;
+    }
+    let place = PIECES.iter().position(|known| *known == name);
+    place.and_then(|place| u8::try_from(place).ok())
+}
+
 /// `Some` of something that is nil or extension 1 itself.
 pub(super) const SOME: i8 = 1;
 /// A signed integer, 16 bytes.
@@ -21,7 +51,7 @@ pub(super) const UNSIGNED: i8 = 3;
 /// A numeric array.
 pub(super) const NUMBERS: i8 = 4;
 /// The extension types that [`super::Value::Ext`] cannot be written with, since they are read as something else.
-pub(super) const INTERPRETED: std::ops::RangeInclusive<i8> = SOME..=UNSIGNED;
+pub(super) const INTERPRETED: std::ops::RangeInclusive<i8> = SOME..=NUMBERS;
 
 pub(super) const NIL: u8 = 0xc0;
 pub(super) const FALSE: u8 = 0xc2;

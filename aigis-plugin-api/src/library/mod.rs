@@ -4,6 +4,7 @@
 mod bridge;
 mod handover;
 mod panic;
+mod program;
 mod runtime;
 mod task;
 
@@ -25,6 +26,7 @@ pub(crate) use handover::save;
 pub use handover::{Restored, Saved, SavedOf, Unrestored, Unsaved};
 pub use panic::contain;
 pub(crate) use panic::{contain_callback, contain_entry};
+pub(crate) use program::{close_program, open_program};
 pub use runtime::RUNTIME_THREAD;
 pub(crate) use task::TaskFuture;
 pub(crate) use task::{Closure, Running};
@@ -160,11 +162,16 @@ pub(crate) fn open(host: &'static HostApi, grant: &[u8], saved: &[u8]) -> Result
     let context = set_context(Context::new(grant, Logger::to_host(host)));
     panic::install();
     bridge::install(host);
-    for (opened, block) in blocks().iter().enumerate() {
+    open_blocks(blocks(), context, &saved)
+}
+
+/// Makes the states of blocks. A constructor that fails leaves nothing behind: what was made before it
+/// is closed again.
+fn open_blocks(blocks: &[&Block], context: &Context, saved: &SavedStates) -> Result<(), Failure> {
+    for (opened, block) in blocks.iter().enumerate() {
         let Some(open) = block.open else { continue };
-        // A constructor that fails leaves nothing behind: what was made before it is closed again.
         if let Err(failure) = saved.restore(block, || open(context)) {
-            for block in blocks()[..opened].iter().rev() {
+            for block in blocks[..opened].iter().rev() {
                 if let Err(failure) = close_block(block) {
                     log_unreturned(&failure);
                 }
@@ -200,9 +207,13 @@ pub(crate) fn direct(index: u32) -> *const c_void {
 }
 
 pub(crate) fn close() -> Result<(), Failure> {
+    close_blocks(blocks())
+}
+
+fn close_blocks(blocks: &[&Block]) -> Result<(), Failure> {
     // What the plugin's own tasks hold is let go of before the state that they may look at.
     let mut outcome = contain("cleanup", runtime::close);
-    for block in blocks().iter().rev() {
+    for block in blocks.iter().rev() {
         // Every block is closed; the first failure is returned, and the others are logged here.
         match (close_block(block), &outcome) {
             (Ok(()), _) => {}

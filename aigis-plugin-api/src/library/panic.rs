@@ -30,26 +30,47 @@ fn thread_key() -> usize {
 /// leaks tens of megabytes a time.
 pub(super) fn install() {
     std::panic::set_hook(Box::new(|info: &PanicHookInfo<'_>| {
-        let location = info
-            .location()
-            .map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
         let host = super::host();
         if DEPTH.get() > 0 || host.is_some_and(HostApi::is_inside) {
-            let mut locations = LOCATIONS.lock().unwrap_or_else(|e| e.into_inner());
-            let key = thread_key();
-            locations.retain(|(thread, _)| *thread != key);
-            locations.push((key, location));
+            note_location(info);
         } else if let Some(host) = host {
             // A thread of the plugin's own: nobody is waiting for it, so the log is told.
             Logger::to_host(host).log(
                 LogLevel::Error,
                 format_args!(
-                    "a thread panicked: {} (at {location})",
-                    message(info.payload())
+                    "a thread panicked: {} (at {})",
+                    message(info.payload()),
+                    location_of(info)
                 ),
             );
         }
     }));
+}
+
+/// Makes panics of this program's skills quiet, and their place known; for all others the hook that is
+/// there now goes on.
+pub(super) fn install_in_program() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
+        if DEPTH.get() > 0 {
+            note_location(info);
+        } else {
+            before(info);
+        }
+    }));
+}
+
+fn location_of(info: &PanicHookInfo<'_>) -> String {
+    info.location()
+        .map_or_else(|| "an unknown place".to_owned(), ToString::to_string)
+}
+
+fn note_location(info: &PanicHookInfo<'_>) {
+    let location = location_of(info);
+    let mut locations = LOCATIONS.lock().unwrap_or_else(|e| e.into_inner());
+    let key = thread_key();
+    locations.retain(|(thread, _)| *thread != key);
+    locations.push((key, location));
 }
 
 fn take_location() -> Option<String> {

@@ -1,29 +1,59 @@
 //! The client's side of a session.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
-use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::frame::{self, Call, Expectation, Hello, Kind, MAGIC, PROTOCOL, Welcome};
+use super::frame::{
+    self, Call, Header, Hello, Import, Kind, MAGIC, MAX_BODY, PROTOCOL, Served, Target, Welcome,
+    feature,
+};
+use super::inbox::Received;
+use super::incoming::{Done, Limits, Underway};
+use super::link::{End, Link, Outgoing, Side};
+use super::reactor::Reactor;
+use super::serving::{Skills, unserved};
 use super::socket;
 use crate::abi::OnOutcome;
-use crate::backend::{self, Backend, Request};
-use crate::error::{CallError, Failure, FailureKind, SkillFailure, timed_out};
+use crate::backend::{self, Backend, Expected, Request};
+use crate::error::{CallError, Failure, FailureKind, SkillFailure, timed_out, too_large};
+use crate::logger::Logger;
 use crate::signature::SignatureId;
+use crate::skill::Skill;
 
 /// How long a call over a session waits when nobody said otherwise.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a core may take to answer a hello.
+const GREETING: Duration = Duration::from_secs(10);
+/// For how long after its core has gone a session lets calls wait for the next one.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the first pause between two tries to reach the next core is, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// How long a thread waits for an answer before it looks at the clock again.
+const NAP: Duration = Duration::from_secs(1);
+/// How long a core may take to answer an offer.
+const OFFERING: Duration = Duration::from_mins(1);
+/// How long the calls that are underway may take when this process stops serving.
+const LAST_CALLS: Duration = Duration::from_secs(2);
+/// How many threads may run callbacks, and skills that this process serves.
+const THREADS: usize = 512;
+/// No plugin has a limit below this, in bytes.
+const LIMITED: usize = 64 << 10;
+/// Switches the shared memory of sessions off, with the value `off`.
+const RING_VARIABLE: &str = "AIGIS_SESSION_RING";
 
 /// A connection of this process to a core. Clones share it; it ends with the last one.
+///
+/// When the core is gone, the session looks for the next one in the same place by itself; calls made
+/// meanwhile wait for it, ten seconds at most.
 ///
 /// ```no_run
 /// let session = aigis_plugin_api::connect(".")?;
@@ -32,112 +62,103 @@ pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 /// ```
 #[derive(Clone)]
 pub struct Session {
-    shared: Arc<Handle>,
+    handle: Arc<Handle>,
 }
 
-/// Ends the connection when the last clone of the session goes; the reader thread holds `inner`.
+/// Ends the connection when the last clone of the session goes.
 struct Handle {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
 }
 
-struct Inner {
-    socket: UnixStream,
+/// Where the core is, and what to present there.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    pub(crate) socket: PathBuf,
+    pub(crate) token: Option<String>,
+    pub(crate) client: String,
+    /// A core that comes later is welcome, too.
+    pub(crate) reconnects: bool,
+    /// An offer follows.
+    pub(crate) offers: bool,
+}
+
+struct Shared {
+    address: Address,
+    state: Mutex<State>,
+    changed: Condvar,
+    imports: Mutex<Imports>,
+    /// What this process serves, once that is known.
+    skills: OnceLock<Skills>,
+    /// The process of the first core.
     core_pid: u32,
-    writer: Mutex<Writer>,
-    calls: Mutex<Calls>,
-    next: AtomicU64,
 }
 
-/// The writing half, and what has been announced through it: names and the ids of signatures.
-struct Writer {
-    stream: UnixStream,
-    announced: HashSet<(String, SignatureId)>,
+enum State {
+    Up(Arc<Link>),
+    /// There is no core, since then.
+    Down {
+        since: Instant,
+        reason: String,
+    },
+    /// There will be none.
+    Ended(String),
 }
 
+/// What this process imports, by the numbers that all its connections use.
 #[derive(Default)]
-struct Calls {
-    waiting: HashMap<u64, Waiting>,
-    /// Why the session has ended, once it has.
-    ended: Option<String>,
+struct Imports {
+    all: Vec<Import>,
+    known: HashMap<String, Vec<(SignatureId, Arc<Imported>)>>,
 }
 
-struct Waiting {
-    skill: String,
-    done: OnOutcome,
+/// What is known of one import.
+struct Imported {
+    number: u32,
+    /// The core has taken note of it: a call that names it may take any way.
+    noted: AtomicBool,
+    served: Mutex<Served>,
 }
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
-            .field("core_pid", &self.shared.inner.core_pid)
+            .field("core_pid", &self.core_pid())
             .finish_non_exhaustive()
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic while one of these was held cannot leave it half changed: each holder does one thing.
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The threads that read this process's sessions while nobody waits there.
+fn reactor() -> io::Result<Arc<Reactor>> {
+    static REACTOR: OnceLock<Arc<Reactor>> = OnceLock::new();
+    if let Some(reactor) = REACTOR.get() {
+        return Ok(Arc::clone(reactor));
+    }
+    let made = Arc::new(Reactor::new(THREADS, || {})?);
+    Ok(Arc::clone(REACTOR.get_or_init(|| made)))
 }
 
 impl Session {
-    pub(crate) fn open(
-        path: &Path,
-        token: Option<String>,
-        client: String,
-    ) -> Result<Self, Failure> {
-        let absent = |error: io::Error| {
-            Failure::new(
-                FailureKind::NotConnected,
-                format!("cannot reach `{}`: {error}", path.display()),
-            )
-        };
-        let socket = socket::connect(path).map_err(absent)?;
-        let mut reader = socket.try_clone().map_err(absent)?;
-        let mut writer = socket.try_clone().map_err(absent)?;
-        let hello = Hello {
-            magic: MAGIC.to_owned(),
-            protocol: PROTOCOL,
-            token,
-            client,
-            pid: std::process::id(),
-        };
-        let hello = frame::encode_frame(Kind::Hello, 0, 0, &hello)?;
-        frame::write_frame(&mut writer, &hello).map_err(absent)?;
-        let (header, body) = frame::read_frame(&mut reader)
-            .map_err(absent)?
-            .ok_or_else(|| absent(io::ErrorKind::UnexpectedEof.into()))?;
-        let welcome: Welcome = match header.kind {
-            Kind::Welcome => frame::decode_body(&body)?,
-            Kind::Error => return Err(Failure::decode(&body)),
-            other => {
-                return Err(Failure::new(
-                    FailureKind::NotConnected,
-                    format!("the core answered the hello with a frame of kind {other:?}"),
-                ));
-            }
-        };
-        let inner = Arc::new(Inner {
-            socket,
-            core_pid: welcome.core_pid,
-            writer: Mutex::new(Writer {
-                stream: writer,
-                announced: HashSet::new(),
+    pub(crate) fn open(address: Address) -> Result<Self, Failure> {
+        let (socket, welcome) = greet(&address)?;
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::Down {
+                since: Instant::now(),
+                reason: "it is only just being opened".to_owned(),
             }),
-            calls: Mutex::default(),
-            next: AtomicU64::new(1),
+            changed: Condvar::new(),
+            imports: Mutex::default(),
+            skills: OnceLock::new(),
+            core_pid: welcome.core_pid,
+            address,
         });
-        let of_reader = Arc::clone(&inner);
-        thread::Builder::new()
-            .name("aigis-session".to_owned())
-            .spawn(move || of_reader.read(reader))
-            .map_err(|error| {
-                Failure::new(
-                    FailureKind::Internal,
-                    format!("the thread that reads a session cannot be started: {error}"),
-                )
-            })?;
+        shared.connected(socket, &welcome)?;
         Ok(Self {
-            shared: Arc::new(Handle { inner }),
+            handle: Arc::new(Handle { shared }),
         })
     }
 
@@ -152,7 +173,7 @@ impl Session {
     ///
     /// # Errors
     /// Every [`CallError`]; the author's own error is a [`SkillFailure`].
-    pub fn call<T: DeserializeOwned>(
+    pub fn call<T: DeserializeOwned + 'static>(
         &self,
         name: &str,
         arguments: impl Serialize,
@@ -171,13 +192,13 @@ impl Session {
     ///
     /// # Errors
     /// Every [`CallError`]; the author's own error is a [`SkillFailure`].
-    pub fn call_within<T: DeserializeOwned>(
+    pub fn call_within<T: DeserializeOwned + 'static>(
         &self,
         name: &str,
         arguments: impl Serialize,
         timeout: Duration,
     ) -> Result<T, CallError<SkillFailure>> {
-        backend::call_by_name(&*self.shared.inner, name, arguments, Some(timeout))
+        backend::call_by_name(&*self.handle, name, arguments, Some(timeout))
             .map_err(CallError::dynamic)
     }
 
@@ -192,7 +213,7 @@ impl Session {
         backend::scope(self.backend(), body)
     }
 
-    /// Returns the process id of the core.
+    /// Returns the process id of the core that the session was opened with.
     ///
     /// ```no_run
     /// # let session = aigis_plugin_api::connect(".")?;
@@ -200,182 +221,434 @@ impl Session {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn core_pid(&self) -> u32 {
-        self.shared.inner.core_pid
+        self.handle.shared.core_pid
+    }
+
+    /// Offers skills of this process to the core, and again to each that comes later; returns when they
+    /// can be called.
+    pub(crate) fn serve(&self, skills: &[&'static Skill]) -> Result<(), Failure> {
+        let shared = &self.handle.shared;
+        // Calls can come before the answer does.
+        let mine = shared.skills.get_or_init(|| Skills::new(skills));
+        let link = shared.link("the offer", Instant::now() + PATIENCE)?;
+        link.offer(&mine.offer(), OFFERING)
+    }
+
+    /// Takes no further call of this process's skills, and waits for those underway.
+    pub(crate) fn stop_serving(&self) {
+        let shared = &self.handle.shared;
+        if let Some(skills) = shared.skills.get() {
+            skills.close();
+            let link = match &*lock(&shared.state) {
+                State::Up(link) => Arc::clone(link),
+                _ => return,
+            };
+            link.incoming.wait_for_answers(Instant::now() + LAST_CALLS);
+        }
     }
 
     pub(crate) fn backend(&self) -> Arc<dyn Backend> {
-        Arc::clone(&self.shared) as Arc<dyn Backend>
+        Arc::clone(&self.handle) as Arc<dyn Backend>
     }
 }
 
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if let Ok(goodbye) = frame::frame(Kind::Goodbye, 0, 0, &[]) {
-            let _ = frame::write_frame(&mut lock(&self.inner.writer).stream, &goodbye);
+/// Connects and says hello.
+fn greet(address: &Address) -> Result<(UnixStream, Welcome), Failure> {
+    let absent = |error: io::Error| {
+        Failure::new(
+            FailureKind::NotConnected,
+            format!("cannot reach `{}`: {error}", address.socket.display()),
+        )
+    };
+    let mut socket = socket::connect(&address.socket).map_err(absent)?;
+    let mut features = vec![feature::ATTACHED.to_owned()];
+    if std::env::var_os(RING_VARIABLE).is_none_or(|value| value != "off") {
+        features.push(feature::RING.to_owned());
+    }
+    if address.offers {
+        features.push(feature::OFFERS.to_owned());
+    }
+    let hello = Hello {
+        magic: MAGIC.to_owned(),
+        protocol: PROTOCOL,
+        features,
+        token: address.token.clone(),
+        client: address.client.clone(),
+        pid: std::process::id(),
+        // They follow, so that any number of them finds room.
+        imports: Vec::new(),
+    };
+    let hello = frame::encode_frame(Kind::Hello, 0, 0, &hello)?;
+    socket
+        .set_read_timeout(Some(GREETING))
+        .and_then(|()| frame::write_frame(&mut socket, &hello))
+        .map_err(absent)?;
+    let (header, body) = frame::read_frame(&mut socket)
+        .map_err(absent)?
+        .ok_or_else(|| absent(io::ErrorKind::UnexpectedEof.into()))?;
+    match header.kind {
+        Kind::Welcome => Ok((socket, frame::decode_body(&body)?)),
+        Kind::Error => Err(Failure::decode(&body)),
+        other => Err(Failure::new(
+            FailureKind::NotConnected,
+            format!("the core answered the hello with a frame of kind {other:?}"),
+        )),
+    }
+}
+
+/// What a client takes: answers of any length.
+fn longest(_: Header, _: bool) -> usize {
+    MAX_BODY
+}
+
+impl Shared {
+    /// Goes on with a core that has said welcome.
+    fn connected(self: &Arc<Self>, socket: UnixStream, welcome: &Welcome) -> Result<(), Failure> {
+        let internal = |error: io::Error| {
+            let message = format!("what reads a session cannot be started: {error}");
+            Failure::new(FailureKind::Internal, message)
+        };
+        let reactor = reactor().map_err(internal)?;
+        let side = Arc::new(ClientSide {
+            shared: Arc::downgrade(self),
+        });
+        let link = Link::new(socket, reactor, side, Limits::default(), longest, NAP);
+        let has = |feature: &str| welcome.features.iter().any(|has| has == feature);
+        if has(feature::RING) {
+            link.accept_sharing();
         }
-        // Wakes the reader, which then ends what still waits.
-        let _ = self.inner.socket.shutdown(Shutdown::Both);
-    }
-}
-
-impl Backend for Handle {
-    fn call(&self, request: &Request<'_>) -> Result<Vec<u8>, Failure> {
-        self.inner.call(request)
-    }
-
-    fn start(&self, request: &Request<'_>, done: OnOutcome) -> u64 {
-        self.inner.start(request, done)
-    }
-
-    fn cancel(&self, call: u64) {
-        self.inner.cancel(call);
-    }
-}
-
-impl Backend for Inner {
-    fn call(&self, request: &Request<'_>) -> Result<Vec<u8>, Failure> {
-        let timeout = request.timeout.unwrap_or(DEFAULT_TIMEOUT);
-        if backend::must_not_block() {
-            return Err(backend::would_block(request.name));
+        link.greet();
+        {
+            // Told before anybody calls, and nobody imports anything meanwhile.
+            let imports = lock(&self.imports);
+            for (number, import) in imports.all.iter().enumerate() {
+                let frame = frame::encode_frame(Kind::Import, number as u64, 0, import);
+                link.send(frame.unwrap_or_default());
+            }
+            // Up before anything is read: the end may be the first thing that comes.
+            *lock(&self.state) = State::Up(Arc::clone(&link));
         }
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        let call = self.start(
-            request,
-            Box::new(move |outcome| {
-                // The caller has given up: nobody is left to tell.
-                let _ = sender.send(outcome);
-            }),
-        );
-        match receiver.recv_timeout(timeout) {
-            Ok(outcome) => outcome,
+        link.start().map_err(internal)?;
+        self.changed.notify_all();
+        if let Some(skills) = self.skills.get() {
+            // A core that came later has to be told; nobody waits for its answer.
+            link.start_offer(&skills.offer(), Box::new(note_refusal));
+        }
+        Ok(())
+    }
+
+    /// Returns the connection, waiting for one until `deadline`.
+    fn link(&self, skill: &str, deadline: Instant) -> Result<Arc<Link>, Failure> {
+        let mut state = lock(&self.state);
+        loop {
+            let (until, reason) = match &*state {
+                State::Up(link) => return Ok(Arc::clone(link)),
+                State::Ended(reason) => return Err(absent(skill, reason)),
+                State::Down { since, reason } => (deadline.min(*since + PATIENCE), reason),
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(absent(skill, reason));
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Finds the number of an import, or tells the core of it.
+    fn import(&self, name: &str, expected: &Expected) -> Arc<Imported> {
+        let mut imports = lock(&self.imports);
+        if let Some(of_name) = imports.known.get(name)
+            && let Some((_, imported)) = of_name.iter().find(|(id, _)| *id == expected.id)
+        {
+            return Arc::clone(imported);
+        }
+        let import = Import {
+            name: name.to_owned(),
+            signature: expected.signature.clone(),
+        };
+        let number = u32::try_from(imports.all.len()).unwrap_or(u32::MAX);
+        let imported = Arc::new(Imported {
+            number,
+            noted: AtomicBool::new(false),
+            served: Mutex::default(),
+        });
+        let frame = frame::encode_frame(Kind::Import, u64::from(number), 0, &import);
+        imports.all.push(import);
+        let of_name = imports.known.entry(name.to_owned()).or_default();
+        of_name.push((expected.id, Arc::clone(&imported)));
+        // Under the lock: another thread's call of it must not be sent first. The connection of now may
+        // be a later one than the caller's; if there is none, the next core is told of all imports.
+        if let State::Up(link) = &*lock(&self.state) {
+            link.send(frame.unwrap_or_default());
+        }
+        imported
+    }
+
+    fn imported(&self, number: u64) -> Option<Arc<Imported>> {
+        let imports = lock(&self.imports);
+        let mut all = imports.known.values().flatten();
+        all.find(|(_, imported)| u64::from(imported.number) == number)
+            .map(|(_, imported)| Arc::clone(imported))
+    }
+
+    /// The connection is gone; looks for the next core unless there cannot be one.
+    fn lost(self: &Arc<Self>, end: &End) {
+        let reason = end.to_string();
+        let over = !self.address.reconnects || matches!(end, End::Refused(_) | End::Here);
+        {
+            let mut state = lock(&self.state);
+            if matches!(*state, State::Ended(_)) {
+                // Nobody is left who wants the next core.
+                return;
+            }
+            *state = if over {
+                State::Ended(reason)
+            } else {
+                let since = Instant::now();
+                State::Down { since, reason }
+            };
+        }
+        self.changed.notify_all();
+        for (_, imported) in lock(&self.imports).known.values().flatten() {
+            imported.noted.store(false, Ordering::Relaxed);
+        }
+        if !over {
+            let me = Arc::downgrade(self);
+            let thread = thread::Builder::new().name("aigis-reconnect".to_owned());
+            if let Err(error) = thread.spawn(move || reconnect(&me)) {
+                *lock(&self.state) = State::Ended(format!("it cannot be looked for: {error}"));
+            }
+        }
+    }
+}
+
+/// Looks for the next core until there is one, or nobody is left who wants it.
+fn reconnect(shared: &Weak<Shared>) {
+    let (mut pause, longest) = PAUSES;
+    loop {
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        match greet(&shared.address) {
+            Ok((socket, welcome)) => {
+                if let Err(failure) = shared.connected(socket, &welcome) {
+                    *lock(&shared.state) = State::Ended(failure.message);
+                    shared.changed.notify_all();
+                }
+                return;
+            }
+            // One that has too many sessions has room when others end.
+            Err(failure)
+                if !matches!(
+                    failure.kind,
+                    FailureKind::NotConnected | FailureKind::Overloaded
+                ) =>
+            {
+                *lock(&shared.state) = State::Ended(failure.message);
+                shared.changed.notify_all();
+                return;
+            }
             Err(_) => {
-                self.forget(call);
-                Err(timed_out(request.name, timeout))
+                if matches!(*lock(&shared.state), State::Ended(_)) {
+                    return;
+                }
             }
         }
-    }
-
-    fn start(&self, request: &Request<'_>, done: OnOutcome) -> u64 {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        {
-            let mut calls = lock(&self.calls);
-            if let Some(reason) = &calls.ended {
-                let failure = gone(request.name, reason);
-                drop(calls);
-                done(Err(failure));
-                return number;
-            }
-            let skill = request.name.to_owned();
-            calls.waiting.insert(number, Waiting { skill, done });
-        }
-        if let Err(failure) = self.send(number, request)
-            && let Some(waiting) = lock(&self.calls).waiting.remove(&number)
-        {
-            (waiting.done)(Err(failure.of_skill(request.name)));
-        }
-        number
-    }
-
-    fn cancel(&self, call: u64) {
-        if let Some(waiting) = self.forget(call) {
-            let failure = Failure::new(
-                FailureKind::Cancelled,
-                format!("the call of {} was cancelled", waiting.skill),
-            );
-            (waiting.done)(Err(failure.of_skill(&waiting.skill)));
-        }
+        drop(shared);
+        thread::sleep(pause);
+        pause = (pause * 2).min(longest);
     }
 }
 
-fn gone(skill: &str, reason: &str) -> Failure {
+/// Says in the log that a core does not take what this process serves.
+fn note_refusal(outcome: Result<Vec<u8>, Failure>) {
+    if let Err(failure) = outcome {
+        Logger::to_stderr().error(format_args!(
+            "the core does not take the skills of this process: {failure}"
+        ));
+    }
+}
+
+fn absent(skill: &str, reason: &str) -> Failure {
     Failure::new(
         FailureKind::CoreGone,
-        format!("the core is gone ({reason}); whether {skill} ran is unknown"),
+        format!("there is no core ({reason}); {skill} was not called"),
     )
     .of_skill(skill)
 }
 
-impl Inner {
-    fn send(&self, number: u64, request: &Request<'_>) -> Result<(), Failure> {
-        let timeout = request.timeout.unwrap_or(DEFAULT_TIMEOUT);
-        let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-        let call = Call {
-            name: request.name,
-            expects: request.expected.map(|expected| expected.id),
-            arguments: request.arguments,
-        };
-        let call = frame::encode_frame(Kind::Call, number, timeout_ms, &call)?;
-        // An expectation is written before any call that names it, so both are settled under the
-        // writer's lock: another thread's first call must not overtake it.
-        let mut writer = lock(&self.writer);
-        let written = self
-            .announce(&mut writer, request)
-            .and_then(|()| frame::write_frame(&mut writer.stream, &call));
-        written.map_err(|error| gone(request.name, &error.to_string()))
-    }
-
-    /// Tells the core what an import expects, once a session.
-    fn announce(&self, writer: &mut Writer, request: &Request<'_>) -> io::Result<()> {
-        let Some(expected) = request.expected else {
-            return Ok(());
-        };
-        let key = (request.name.to_owned(), expected.id);
-        if writer.announced.contains(&key) {
-            return Ok(());
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let state = std::mem::replace(
+            &mut *lock(&self.shared.state),
+            State::Ended("the session has ended".to_owned()),
+        );
+        if let State::Up(link) = state {
+            link.goodbye();
         }
-        let expectation = Expectation {
-            name: request.name.to_owned(),
-            signature: expected.signature.clone(),
-        };
-        let bytes =
-            frame::encode_frame(Kind::Expect, 0, 0, &expectation).map_err(io::Error::other)?;
-        frame::write_frame(&mut writer.stream, &bytes)?;
-        writer.announced.insert(key);
+    }
+}
+
+/// What stands behind this side.
+struct ClientSide {
+    shared: Weak<Shared>,
+}
+
+impl Side for ClientSide {
+    fn take(&self, _: &Arc<Link>, frame: Received) -> Result<(), Failure> {
+        let kind = frame.header.kind;
+        if kind != Kind::Served {
+            return Err(Failure::new(
+                FailureKind::Refused,
+                format!("malformed frame: a core sends no frames of kind {kind:?}"),
+            ));
+        }
+        let served: Served = frame::decode_body(&frame.body)?;
+        if let Some(shared) = self.shared.upgrade()
+            && let Some(imported) = shared.imported(frame.header.call)
+        {
+            *lock(&imported.served) = served;
+            imported.noted.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 
-    /// Stops waiting for a call, and tells the core.
-    fn forget(&self, call: u64) -> Option<Waiting> {
-        let waiting = lock(&self.calls).waiting.remove(&call)?;
-        if let Ok(cancel) = frame::frame(Kind::Cancel, call, 0, &[]) {
-            // When the core is gone there is nothing to cancel.
-            let _ = frame::write_frame(&mut lock(&self.writer).stream, &cancel);
+    fn call(
+        &self,
+        link: &Arc<Link>,
+        call: Call<'_>,
+        timeout: Option<Duration>,
+        done: Done,
+    ) -> Option<Arc<dyn Underway>> {
+        let Target::Name(name) = call.target else {
+            // Only clients import.
+            done(Err(unserved("an import")));
+            return None;
+        };
+        let shared = self.shared.upgrade();
+        match shared.as_ref().and_then(|shared| shared.skills.get()) {
+            Some(skills) => skills.call(name, call.arguments, timeout, link.reactor(), done),
+            None => {
+                done(Err(unserved(name)));
+                None
+            }
         }
-        Some(waiting)
     }
 
-    /// Hands every answer to whoever waits for it, until the session ends.
-    fn read(&self, mut stream: UnixStream) {
-        backend::forbid_blocking();
-        let reason = loop {
-            match frame::read_frame(&mut stream) {
-                Ok(Some((header, body))) => {
-                    let outcome = match header.kind {
-                        Kind::Reply => Ok(body),
-                        Kind::Error if header.call != 0 => Err(Failure::decode(&body)),
-                        Kind::Error => break Failure::decode(&body).message,
-                        Kind::Goodbye => break "it said goodbye".to_owned(),
-                        other => break format!("it sent a frame of kind {other:?}"),
-                    };
-                    let waiting = lock(&self.calls).waiting.remove(&header.call);
-                    // A call that was given up is not waited for any more.
-                    if let Some(waiting) = waiting {
-                        let outcome = outcome.map_err(|f: Failure| f.of_skill(&waiting.skill));
-                        crate::library::contain_callback(|| (waiting.done)(outcome));
-                    }
-                }
-                Ok(None) => break "it closed the connection".to_owned(),
-                Err(error) => break error.to_string(),
-            }
-        };
-        let waiting = {
-            let mut calls = lock(&self.calls);
-            calls.ended = Some(reason.clone());
-            std::mem::take(&mut calls.waiting)
-        };
-        for waiting in waiting.into_values() {
-            let failure = gone(&waiting.skill, &reason);
-            crate::library::contain_callback(|| (waiting.done)(Err(failure)));
+    fn other(&self) -> &'static str {
+        "the core"
+    }
+
+    fn ended(&self, end: &End) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.lost(end);
         }
+    }
+}
+
+impl Handle {
+    /// Runs `body` with a connection and the call to be made there.
+    fn outgoing<R>(
+        &self,
+        request: &Request<'_>,
+        deadline: Instant,
+        body: impl FnOnce(&Link, Outgoing<'_>, Option<&Imported>) -> R,
+    ) -> Result<R, Failure> {
+        let link = self.shared.link(request.name, deadline)?;
+        let begun = Instant::now();
+        let imported = request
+            .expected
+            .map(|expected| self.shared.import(request.name, expected));
+        let (target, in_order) = match &imported {
+            Some(imported) => (
+                Target::Import(imported.number),
+                !imported.noted.load(Ordering::Relaxed),
+            ),
+            None => (Target::Name(request.name), false),
+        };
+        let size = request.arguments.len() + request.tail.len();
+        if size >= LIMITED
+            && let Some(imported) = &imported
+            && let Some(most) = lock(&imported.served).max_message
+            && size as u64 > most
+        {
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            return Err(too_large(request.name, "arguments", size, most));
+        }
+        let call = Outgoing {
+            call: Call {
+                target,
+                arguments: request.arguments,
+            },
+            tail: request.tail,
+            skill: request.name,
+            begun,
+            timeout: deadline.saturating_duration_since(begun),
+            in_order,
+        };
+        Ok(body(&link, call, imported.as_deref()))
+    }
+}
+
+fn deadline(request: &Request<'_>) -> Instant {
+    let timeout = request.timeout.unwrap_or(DEFAULT_TIMEOUT);
+    let now = Instant::now();
+    // A time that cannot be told is as good as none.
+    now.checked_add(timeout)
+        .unwrap_or_else(|| now + Duration::from_secs(u32::MAX.into()))
+}
+
+impl Backend for Handle {
+    fn call(&self, request: &Request<'_>) -> Result<Vec<u8>, Failure> {
+        if backend::must_not_block() {
+            return Err(backend::would_block(request.name));
+        }
+        let deadline = deadline(request);
+        loop {
+            let (outcome, again) = self.outgoing(request, deadline, |link, call, imported| {
+                let outcome = link.call(call);
+                let may_run_twice = imported.is_some_and(|it| lock(&it.served).idempotent);
+                (outcome, may_run_twice)
+            })?;
+            match outcome {
+                Err(failure) if failure.kind == FailureKind::CoreGone && again => {}
+                // Another one's time may be over as well: that of a call further on.
+                Err(failure)
+                    if failure.kind == FailureKind::TimedOut && Instant::now() >= deadline =>
+                {
+                    let timeout = request.timeout.unwrap_or(DEFAULT_TIMEOUT);
+                    return Err(timed_out(request.name, timeout));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn start(&self, request: &Request<'_>, done: OnOutcome) -> u64 {
+        // Whoever starts a call does not wait, not even for the next core.
+        let now = Instant::now();
+        let timeout = request.timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let mut done = Some(done);
+        let started = self.outgoing(request, now, |link, call, _| {
+            let call = Outgoing { timeout, ..call };
+            done.take().map_or(0, |done| link.start_call(call, done))
+        });
+        match (started, done) {
+            (Ok(number), _) => number,
+            (Err(failure), Some(done)) => {
+                done(Err(failure));
+                0
+            }
+            (Err(_), None) => 0,
+        }
+    }
+
+    fn cancel(&self, call: u64) {
+        let link = match &*lock(&self.shared.state) {
+            State::Up(link) => Arc::clone(link),
+            _ => return,
+        };
+        link.cancel(call);
     }
 }

@@ -1,7 +1,7 @@
-//! Frames: what two processes say to each other on a session.
+//! Frames: what two processes say to each other on a session. `docs/protocol.md` is the specification.
 //!
-//! A frame is a header of 17 bytes (the length of the body as u32, the kind as u8, the number of
-//! the call as u64, its deadline in milliseconds as u32; little-endian) and a body in MessagePack.
+//! A frame is a header of 17 bytes (the length of the body as u32, the kind as u8, a number as u64, a
+//! time in milliseconds as u32; little-endian) and a body in MessagePack.
 
 use std::io::{self, Read, Write};
 
@@ -9,16 +9,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::error::{Failure, FailureKind};
-use crate::signature::{Signature, SignatureId};
+use crate::signature::Signature;
 
 /// What a hello starts with.
 pub const MAGIC: &str = "AIGIS";
 /// The protocol's version: a different major number cannot be talked to.
-pub const PROTOCOL: (u32, u32) = (0, 1);
+pub const PROTOCOL: (u32, u32) = (1, 0);
 /// The longest body of a frame, in bytes.
 pub const MAX_BODY: usize = 1 << 30;
 /// The size of a header, in bytes.
 pub const HEADER: usize = 17;
+/// Is added to a kind when the body lies in the memory whose descriptor comes with the header.
+pub const ATTACHED: u8 = 0x80;
+
+/// What the two sides of a session can do beyond calls; each uses what both have named.
+pub mod feature {
+    /// Frames in memory that both share.
+    pub const RING: &str = "ring";
+    /// Bodies in sealed memory, its descriptor sent along.
+    pub const ATTACHED: &str = "attached";
+    /// The client makes an offer as soon as it can; its plugin is not ready before that.
+    pub const OFFERS: &str = "offers";
+}
 
 /// What a frame is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,18 +40,26 @@ pub enum Kind {
     Hello = 1,
     /// The host's answer: a [`Welcome`].
     Welcome = 2,
-    /// What a client's import expects of a skill: an [`Expectation`]. Has no answer.
-    Expect = 3,
-    /// A call: a [`Call`].
-    Call = 4,
-    /// The encoded result of the call of the same number.
-    Reply = 5,
-    /// The [`Failure`] of the call of the same number; number 0 speaks of the session.
-    Error = 6,
-    /// The client no longer waits for the call of this number.
-    Cancel = 7,
+    /// What the client expects of a skill: an [`Import`]. Its number stands for the skill from then on.
+    Import = 3,
+    /// What the host has for the import of that number, at first and whenever it changes: a [`Served`].
+    Served = 4,
+    /// A call: a [`Call`]. Whoever calls counts.
+    Call = 5,
+    /// The encoded result of the call, or of the offer, of the same number.
+    Reply = 6,
+    /// The [`Failure`] of the call, or of the offer, of the same number; number 0 speaks of the session.
+    Error = 7,
+    /// The caller no longer waits for the call of this number.
+    Cancel = 8,
     /// The sender will send no more.
-    Goodbye = 8,
+    Goodbye = 9,
+    /// What the client's process serves from now on: an [`Offer`].
+    Offer = 10,
+    /// The memory for frames, its descriptor sent along; from the host, after [`feature::RING`].
+    Ring = 11,
+    /// There is something in the shared memory, whose reader may have gone to sleep.
+    Look = 12,
 }
 
 impl TryFrom<u8> for Kind {
@@ -49,15 +69,19 @@ impl TryFrom<u8> for Kind {
         Ok(match number {
             1 => Self::Hello,
             2 => Self::Welcome,
-            3 => Self::Expect,
-            4 => Self::Call,
-            5 => Self::Reply,
-            6 => Self::Error,
-            7 => Self::Cancel,
-            8 => Self::Goodbye,
+            3 => Self::Import,
+            4 => Self::Served,
+            5 => Self::Call,
+            6 => Self::Reply,
+            7 => Self::Error,
+            8 => Self::Cancel,
+            9 => Self::Goodbye,
+            10 => Self::Offer,
+            11 => Self::Ring,
+            12 => Self::Look,
             other => {
                 return Err(malformed(format!(
-                    "a frame is of kind 1 to 8, this one of kind {other}"
+                    "a frame is of kind 1 to 12, this one of kind {other}"
                 )));
             }
         })
@@ -71,6 +95,9 @@ pub struct Hello {
     pub magic: String,
     /// [`PROTOCOL`] of the client.
     pub protocol: (u32, u32),
+    /// What the client can do, by the names of [`feature`].
+    #[serde(default)]
+    pub features: Vec<String>,
     /// The token of a launched plugin; without one the session is a tool's of the same user.
     #[serde(default)]
     pub token: Option<String>,
@@ -78,6 +105,9 @@ pub struct Hello {
     pub client: String,
     /// The client's process.
     pub pid: u32,
+    /// What it imports, numbered from 0; more may follow.
+    #[serde(default)]
+    pub imports: Vec<Import>,
 }
 
 /// The host lets a client in.
@@ -85,44 +115,149 @@ pub struct Hello {
 pub struct Welcome {
     /// [`PROTOCOL`] of the host.
     pub protocol: (u32, u32),
+    /// What the host can do, by the names of [`feature`].
+    #[serde(default)]
+    pub features: Vec<String>,
     /// The number of the session.
     pub session: u64,
     /// The host's process.
     pub core_pid: u32,
 }
 
-/// What an import expects of a skill.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Expectation {
+/// What a client expects of a skill.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Import {
     /// The full name of the skill.
     pub name: String,
     /// What the caller was compiled with.
     pub signature: Signature,
 }
 
-/// A call of a skill.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Call<'a> {
-    /// The full name of the skill.
-    pub name: &'a str,
-    /// The id of what the caller expects, announced in an [`Expectation`]; none without types.
+/// What the host has for an import.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// The plugin that offers the skill; none when nobody does.
+    #[serde(default)]
+    pub plugin: Option<String>,
+    /// Which version of the plugin it is, counted from 1.
+    #[serde(default)]
+    pub generation: u64,
+    /// A call of it may be made again when nobody knows whether it ran.
+    #[serde(default)]
+    pub idempotent: bool,
+    /// How many bytes the arguments, and likewise the result, may have, if that is less than
+    /// [`MAX_BODY`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expects: Option<SignatureId>,
+    pub max_message: Option<u64>,
+    /// How it differs from what the client expects, a line each; such calls are refused.
+    #[serde(default)]
+    pub differences: Vec<String>,
+}
+
+/// What a client's process serves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Its skills. A later offer takes the place of an earlier one.
+    pub skills: Vec<OfferedSkill>,
+}
+
+/// A skill that a client's process serves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OfferedSkill {
+    /// Its full name.
+    pub name: String,
+    /// Its documentation.
+    #[serde(default)]
+    pub doc: String,
+    /// Its signature.
+    pub signature: Signature,
+    /// A call of it may be made again when nobody knows whether it ran.
+    #[serde(default)]
+    pub idempotent: bool,
+}
+
+/// Which skill a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// The import of this number, with its signature.
+    Import(u32),
+    /// A full name, without types.
+    Name(&'a str),
+}
+
+/// A call of a skill: in its body an array of two, the target as a number or a text, then the
+/// arguments, an array by position or a map by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// Which skill.
+    pub target: Target<'a>,
     /// The encoded arguments.
-    #[serde(with = "serde_bytes_lite", borrow)]
     pub arguments: &'a [u8],
 }
 
-/// Byte slices as serde's bytes, so that they are borrowed from the frame.
-mod serde_bytes_lite {
-    use serde::{Deserialize, Deserializer, Serializer};
+impl<'a> Call<'a> {
+    /// An array of two.
+    const PAIR: u8 = 0x92;
 
-    pub(super) fn serialize<S: Serializer>(bytes: &&[u8], s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_bytes(bytes)
+    /// Reads the body of a call. The arguments are read by whoever serves them.
+    ///
+    /// # Errors
+    /// [`FailureKind::Refused`] saying what is malformed.
+    pub fn read(body: &'a [u8]) -> Result<Self, Failure> {
+        let wrong = |what: &str| malformed(format!("a call is an array of {what}"));
+        let Some((&Self::PAIR, rest)) = body.split_first() else {
+            return Err(wrong("two: a target and the arguments"));
+        };
+        let mut decoder = codec::Decoder::new(rest);
+        let target = match rest.first() {
+            Some(0xa0..=0xbf | 0xd9..=0xdb) => <&str>::deserialize(&mut decoder).map(Target::Name),
+            _ => u32::deserialize(&mut decoder).map(Target::Import),
+        };
+        let target = target.map_err(|error| {
+            malformed(format!(
+                "the target of a call is the number of an import or the name of a skill: {error}"
+            ))
+        })?;
+        let arguments = rest.get(decoder.position()..).unwrap_or_default();
+        if arguments.is_empty() {
+            return Err(wrong("two, the arguments are missing"));
+        }
+        Ok(Self { target, arguments })
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<&'de [u8], D::Error> {
-        <&[u8]>::deserialize(d)
+    /// Makes the bytes of a frame.
+    ///
+    /// # Errors
+    /// [`FailureKind::TooLarge`] over [`MAX_BODY`].
+    pub fn frame(&self, number: u64, timeout_ms: u32) -> Result<Vec<u8>, Failure> {
+        let len = self.arguments.len();
+        let mut bytes = self.head(number, timeout_ms, len, len)?;
+        bytes.extend_from_slice(self.arguments);
+        Ok(bytes)
+    }
+
+    /// Makes the bytes of a frame without the arguments: `len` bytes of them follow. There is room for
+    /// `room` bytes more.
+    ///
+    /// # Errors
+    /// [`FailureKind::TooLarge`] over [`MAX_BODY`].
+    pub fn head(
+        &self,
+        number: u64,
+        timeout_ms: u32,
+        room: usize,
+        len: usize,
+    ) -> Result<Vec<u8>, Failure> {
+        let mut bytes = start_frame(Kind::Call, number, timeout_ms, 16 + room);
+        bytes.push(Self::PAIR);
+        let written = match self.target {
+            Target::Import(import) => codec::to_writer(&mut bytes, &import),
+            Target::Name(name) => codec::to_writer(&mut bytes, name),
+        };
+        written.map_err(|error| Failure::new(FailureKind::Unserializable, error.to_string()))?;
+        let len = (bytes.len() - HEADER).saturating_add(len);
+        set_len(&mut bytes, len)?;
+        Ok(bytes)
     }
 }
 
@@ -133,7 +268,9 @@ pub struct Header {
     pub len: usize,
     /// What the frame is for.
     pub kind: Kind,
-    /// The number of the call; the client counts.
+    /// The body lies in memory whose descriptor comes with the header.
+    pub attached: bool,
+    /// The number of the call, of the import or of the offer; each side counts its own.
     pub call: u64,
     /// How long the caller waits, in milliseconds from when the frame was sent; 0 for no limit.
     pub timeout_ms: u32,
@@ -169,7 +306,8 @@ impl Header {
             t3,
         ] = *bytes;
         let len = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
-        let kind = Kind::try_from(kind)?;
+        let attached = kind & ATTACHED != 0;
+        let kind = Kind::try_from(kind & !ATTACHED)?;
         if len > MAX_BODY {
             return Err(malformed(format!(
                 "its body has {len} bytes, at most {MAX_BODY} are allowed"
@@ -178,16 +316,18 @@ impl Header {
         Ok(Self {
             len,
             kind,
+            attached,
             call: u64::from_le_bytes([c0, c1, c2, c3, c4, c5, c6, c7]),
             timeout_ms: u32::from_le_bytes([t0, t1, t2, t3]),
         })
     }
 
-    fn bytes(&self) -> [u8; HEADER] {
+    /// Writes it down.
+    pub fn bytes(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         // `MAX_BODY` fits; `frame` has checked it.
         bytes[..4].copy_from_slice(&(self.len as u32).to_le_bytes());
-        bytes[4] = self.kind as u8;
+        bytes[4] = self.kind as u8 | if self.attached { ATTACHED } else { 0 };
         bytes[5..13].copy_from_slice(&self.call.to_le_bytes());
         bytes[13..].copy_from_slice(&self.timeout_ms.to_le_bytes());
         bytes
@@ -202,6 +342,23 @@ pub fn frame(kind: Kind, call: u64, timeout_ms: u32, body: &[u8]) -> Result<Vec<
     let mut bytes = start_frame(kind, call, timeout_ms, body.len());
     bytes.extend_from_slice(body);
     finish_frame(bytes)
+}
+
+/// Makes the bytes of a frame whose body, of `len` bytes, comes apart from it.
+///
+/// # Errors
+/// [`FailureKind::TooLarge`] over [`MAX_BODY`].
+pub fn head(kind: Kind, call: u64, timeout_ms: u32, len: usize) -> Result<Vec<u8>, Failure> {
+    let mut bytes = start_frame(kind, call, timeout_ms, 0);
+    set_len(&mut bytes, len)?;
+    Ok(bytes)
+}
+
+/// Says in a header that the body, of `len` bytes, lies in memory whose descriptor comes along.
+pub fn attach(header: &mut [u8], len: usize) {
+    // It fits: the body was in a frame.
+    header[..4].copy_from_slice(&(len as u32).to_le_bytes());
+    header[4] |= ATTACHED;
 }
 
 /// Makes the bytes of a frame, encoding `body` in place.
@@ -225,6 +382,7 @@ fn start_frame(kind: Kind, call: u64, timeout_ms: u32, room: usize) -> Vec<u8> {
     let header = Header {
         len: 0,
         kind,
+        attached: false,
         call,
         timeout_ms,
     };
@@ -234,6 +392,11 @@ fn start_frame(kind: Kind, call: u64, timeout_ms: u32, room: usize) -> Vec<u8> {
 
 fn finish_frame(mut bytes: Vec<u8>) -> Result<Vec<u8>, Failure> {
     let len = bytes.len() - HEADER;
+    set_len(&mut bytes, len)?;
+    Ok(bytes)
+}
+
+fn set_len(bytes: &mut [u8], len: usize) -> Result<(), Failure> {
     if len > MAX_BODY {
         return Err(Failure::new(
             FailureKind::TooLarge,
@@ -242,7 +405,7 @@ fn finish_frame(mut bytes: Vec<u8>) -> Result<Vec<u8>, Failure> {
     }
     // It fits: `MAX_BODY` is below 2^32.
     bytes[..4].copy_from_slice(&(len as u32).to_le_bytes());
-    Ok(bytes)
+    Ok(())
 }
 
 /// Reads one frame from a blocking stream; `None` at its end.
@@ -323,26 +486,38 @@ mod tests {
         let mut bytes = frame(Kind::Reply, 1, 0, b"").expect("a small frame");
         bytes[4] = 99;
         assert!(read_frame(&mut bytes.as_slice()).is_err());
-        bytes[4] = 5;
+        bytes[4] = 6;
         bytes[..4].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(read_frame(&mut bytes.as_slice()).is_err());
     }
 
     #[test]
     fn a_call_borrows_its_arguments() {
-        let bytes = encode_frame(
-            Kind::Call,
-            1,
-            0,
-            &Call {
-                name: "a.b",
-                expects: Some([7; 16]),
-                arguments: &[1, 2, 3],
-            },
-        )
-        .expect("encodes");
-        let call: Call<'_> = decode_body(&bytes[HEADER..]).expect("decodes");
-        assert_eq!((call.name, call.arguments), ("a.b", &[1, 2, 3][..]));
-        assert_eq!(call.expects, Some([7; 16]));
+        for target in [
+            Target::Name("a.b"),
+            Target::Import(0),
+            Target::Import(70_000),
+        ] {
+            let call = Call {
+                target,
+                arguments: &[0x91, 7],
+            };
+            let bytes = call.frame(1, 0).expect("encodes");
+            assert_eq!(Call::read(&bytes[HEADER..]), Ok(call));
+        }
+    }
+
+    #[test]
+    fn a_call_without_target_or_arguments_is_refused() {
+        for body in [
+            &b""[..],
+            b"\x92",
+            b"\x92\x07",
+            b"\x92\xc0\x90",
+            b"\x91\x07",
+            b"\x92\xa5ab",
+        ] {
+            assert!(Call::read(body).is_err(), "{body:x?}");
+        }
     }
 }

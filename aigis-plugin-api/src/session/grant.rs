@@ -25,6 +25,17 @@ pub struct SessionGrant {
 }
 
 impl SessionGrant {
+    /// Where the core is, and what this process presents there.
+    pub(crate) fn address(&self) -> super::Address {
+        super::Address {
+            socket: self.endpoint.clone(),
+            token: Some(self.token.clone()),
+            client: self.plugin.plugin.clone(),
+            reconnects: true,
+            offers: true,
+        }
+    }
+
     /// Writes it down.
     pub fn to_json(&self) -> String {
         codec::to_value(self).map_or_else(|_| String::new(), |value| value.to_json())

@@ -1,15 +1,34 @@
 //! Sessions: the connection of one process to a core.
 
+mod attached;
 mod client;
 #[doc(hidden)]
 pub mod frame;
 mod grant;
+mod inbox;
+mod incoming;
+#[doc(hidden)]
+pub mod link;
+mod number;
+mod outbox;
+#[doc(hidden)]
+pub mod reactor;
+#[doc(hidden)]
+pub mod ring;
+mod serving;
 #[doc(hidden)]
 pub mod socket;
+mod spin;
+mod waiting;
 
+pub(crate) use client::Address;
 pub use client::Session;
 #[doc(hidden)]
 pub use grant::{SessionGrant, from_environment};
+#[doc(hidden)]
+pub use inbox::{Longest, Received};
+#[doc(hidden)]
+pub use incoming::{Done, Limits, Load, Underway};
 
 use std::path::Path;
 
@@ -37,7 +56,14 @@ pub fn connect(home: impl AsRef<Path>) -> Result<Session, CallError> {
         || "a program".to_owned(),
         |n| n.to_string_lossy().into_owned(),
     );
-    Session::open(&socket, None, client).map_err(|failure| {
+    let address = Address {
+        socket,
+        token: None,
+        client,
+        reconnects: true,
+        offers: false,
+    };
+    Session::open(address).map_err(|failure| {
         CallError::untyped(match failure.kind {
             FailureKind::NotConnected => Failure::new(
                 FailureKind::NotConnected,
@@ -50,4 +76,11 @@ pub fn connect(home: impl AsRef<Path>) -> Result<Session, CallError> {
             _ => failure,
         })
     })
+}
+
+/// Runs `then` after some time, on a thread that must not wait.
+#[doc(hidden)]
+pub fn later(time: std::time::Duration, then: impl FnOnce() + Send + 'static) {
+    let now = std::time::Instant::now();
+    crate::program::start_timer(now.checked_add(time).unwrap_or(now), Box::new(then));
 }

@@ -142,6 +142,9 @@ fn status_and_kind<E>(error: &CallError<E>) -> (Status, &'static str) {
         CallError::TimedOut { .. } => (Status::TIMED_OUT, "timed_out"),
         CallError::NotConnected { .. } => (Status::UNAVAILABLE, "not_connected"),
         CallError::CoreGone { .. } => (Status::UNAVAILABLE, "core_gone"),
+        CallError::Disconnected { .. } => (Status::UNAVAILABLE, "disconnected"),
+        CallError::Unavailable { .. } => (Status::UNAVAILABLE, "unavailable"),
+        CallError::Overloaded { .. } => (Status::UNAVAILABLE, "overloaded"),
         _ => (Status::INTERNAL, "other"),
     }
 }
@@ -193,6 +196,27 @@ mod tests {
         assert_eq!(status(CallError::NotConnected { message: message() }), 503);
         assert_eq!(
             status(CallError::CoreGone {
+                skill: skill(),
+                message: message()
+            }),
+            503
+        );
+        assert_eq!(
+            status(CallError::Disconnected {
+                skill: skill(),
+                message: message()
+            }),
+            503
+        );
+        assert_eq!(
+            status(CallError::Unavailable {
+                skill: skill(),
+                message: message()
+            }),
+            503
+        );
+        assert_eq!(
+            status(CallError::Overloaded {
                 skill: skill(),
                 message: message()
             }),

@@ -1,8 +1,10 @@
-//! The guard that keeps libraries loaded, gone through by loom.
+//! The guard that keeps libraries loaded, and the memory that two processes share, gone through by loom.
 //!
 //! The sources are the real ones; this crate gives them loom's atomics, locks and fences (`sync`) and
 //! the one part of the guard that is bound to real threads (`loader::guard::seats`). A light fence is
 //! a full one here: that is what a `membarrier` makes of it. The form without one is gone through too.
+//! Of the ring it takes one way, without the mapping: loom has no second process, but the threads of
+//! one and of the other differ in nothing that the ring does.
 //!
 //! ```sh
 //! RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 cargo test --release
@@ -21,6 +23,10 @@ pub mod abi {
 
     pub use seat::{SEAT_FRAMES, Seat};
     pub use sync::{has_membarrier, set_membarrier};
+}
+
+mod session {
+    mod ring;
 }
 
 mod loader {

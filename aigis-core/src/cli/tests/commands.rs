@@ -32,6 +32,7 @@ fn skill(name: &str, parameters: &[(&str, Shape)]) -> SkillInfo {
         signature: types.to_string(),
         doc: "Does it.\nAt length.".to_owned(),
         types,
+        available: true,
     }
 }
 
@@ -123,7 +124,7 @@ fn lists_as_json_have_exactly_the_documented_keys() {
             serde_json::json!([{
                 "name": "greeter", "kind": "core", "state": "ready", "pid": 4711, "restarts": 0,
                 "generation": 1, "source": "../greeter", "error": null, "generations": [],
-                "crash": null, "slow_calls": []
+                "crash": null, "slow_calls": [], "serving": []
             }])
         );
         let ended = aigis(home, &["skills", "--json", "--plugin", "greeter"]);
@@ -224,7 +225,7 @@ fn steps_of_a_plugin_and_how_they_fail() {
             Exit::Ok,
             "{\"name\":\"greeter\",\"kind\":\"core\",\"state\":\"ready\",\"pid\":4711,\
              \"restarts\":0,\"generation\":1,\"source\":\"../greeter\",\"error\":null,\
-             \"generations\":[],\"crash\":null,\"slow_calls\":[]}\n",
+             \"generations\":[],\"crash\":null,\"slow_calls\":[],\"serving\":[]}\n",
             "",
         );
         check(

@@ -117,7 +117,34 @@ fn every_kind_of_error_has_its_exit_code() {
             Exit::TimedOut,
         ),
         (other(FailureKind::Refused), Exit::Refused),
-        (other(FailureKind::Overloaded), Exit::Refused),
+        (
+            call(CallError::Disconnected {
+                skill: skill(),
+                message: message(),
+            }),
+            Exit::PluginsFailed,
+        ),
+        (
+            call(CallError::Unavailable {
+                skill: skill(),
+                message: message(),
+            }),
+            Exit::PluginsFailed,
+        ),
+        (
+            call(CallError::Overloaded {
+                skill: skill(),
+                message: message(),
+            }),
+            Exit::Refused,
+        ),
+        (
+            call(CallError::TooLarge {
+                skill: skill(),
+                message: message(),
+            }),
+            Exit::Refused,
+        ),
         (other(FailureKind::Internal), Exit::Internal),
         (
             CliError::UnknownSkill {

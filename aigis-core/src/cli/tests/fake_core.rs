@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use aigis_plugin_api::__private::{Failure, FailureKind};
-use aigis_plugin_api::session::frame::{self, Call, Kind, PROTOCOL, Welcome};
+use aigis_plugin_api::session::frame::{self, Call, Kind, PROTOCOL, Target, Welcome};
 use aigis_plugin_api::{Value, codec};
 
 /// What a skill of the fake does: the result, a failure, or nothing and the connection ends.
@@ -73,21 +73,22 @@ fn serve(mut stream: UnixStream, pid: u32, answer: &Answer) -> io::Result<()> {
                 0,
                 &Welcome {
                     protocol: PROTOCOL,
+                    features: Vec::new(),
                     session: 1,
                     core_pid: pid,
                 },
             ),
             Kind::Call => {
-                let call: Call<'_> = frame::decode_body(&body).expect("a call");
+                let call = Call::read(&body).expect("a call");
+                let Target::Name(name) = call.target else {
+                    panic!("the command line imports nothing");
+                };
                 let arguments = codec::from_slice(call.arguments).expect("arguments");
-                match answer(call.name, arguments) {
+                match answer(name, arguments) {
                     Some(Ok(value)) => frame::encode_frame(Kind::Reply, header.call, 0, &value),
-                    Some(Err(failure)) => frame::encode_frame(
-                        Kind::Error,
-                        header.call,
-                        0,
-                        &failure.of_skill(call.name),
-                    ),
+                    Some(Err(failure)) => {
+                        frame::encode_frame(Kind::Error, header.call, 0, &failure.of_skill(name))
+                    }
                     None => return stream.shutdown(std::net::Shutdown::Both),
                 }
             }

@@ -70,6 +70,7 @@ fn the_documented_core_manifest() {
         secrets: Vec::new(),
         restart: None,
         call_timeout: None,
+        max_message: None,
         host: Host::Local,
         launch: Launch::None,
         package: None,
@@ -341,6 +342,39 @@ fn a_call_timeout_is_a_number_of_seconds() {
     ] {
         let mistakes = internal(&format!("CALL_TIMEOUT = {wrong}\n")).unwrap_err();
         assert_eq!(mistakes.len(), 1, "{wrong}: {mistakes}");
+    }
+}
+
+#[test]
+fn a_limit_of_messages_is_a_number_of_bytes_or_has_a_unit() {
+    for (written, expected) in [
+        ("65536", 64 << 10),
+        ("1000000", 1_000_000),
+        ("'64 KiB'", 64 << 10),
+        ("'256MiB'", 256 << 20),
+        ("' 1 GiB '", 1 << 30),
+    ] {
+        let parsed = internal(&format!("MAX_MESSAGE = {written}\n")).unwrap();
+        assert_eq!(parsed.max_message, Some(expected), "{written}");
+        assert_eq!(parsed.warnings, []);
+    }
+    for wrong in [
+        "0",
+        "-1",
+        "65535",
+        "1.5",
+        "true",
+        "'1.5 MiB'",
+        "'many'",
+        "'2 GiB'",
+        "'MiB'",
+        "'1 MB'",
+        "'99999999999999999999 GiB'",
+        "1073741825",
+    ] {
+        let mistakes = internal(&format!("MAX_MESSAGE = {wrong}\n")).unwrap_err();
+        assert_eq!(mistakes.len(), 1, "{wrong}: {mistakes}");
+        assert!(mistakes.to_string().contains("MAX_MESSAGE"), "{mistakes}");
     }
 }
 

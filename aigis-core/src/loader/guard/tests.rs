@@ -48,6 +48,9 @@ static OFFER: LazyLock<Arc<Offer>> = LazyLock::new(|| {
         doc: String::new(),
         id: signature.id(),
         signature,
+        plugin: String::new(),
+        generation: 1,
+        idempotent: false,
     })
 });
 

@@ -1,5 +1,7 @@
 //! Calls, their answers and their failures.
 
+use std::io::Write;
+
 use super::*;
 
 use aigis_plugin_api::CallError;
@@ -90,6 +92,8 @@ fn every_failure_arrives_as_it_was() {
         FailureKind::WouldBlock,
         FailureKind::NotConnected,
         FailureKind::CoreGone,
+        FailureKind::Disconnected,
+        FailureKind::Unavailable,
         FailureKind::Overloaded,
         FailureKind::TooLarge,
         FailureKind::Refused,
@@ -122,23 +126,19 @@ fn a_panic_is_an_internal_failure() {
 }
 
 #[test]
-fn a_call_carries_what_was_announced() {
+fn a_call_carries_what_was_imported() {
     let core = Core::start();
     let mut raw = core.raw();
     let signature = signature("name");
-    raw.send(&expectation("t.expects", signature.clone()));
+    raw.send(&import(7, "t.expects", signature.clone()));
     // Announced again, it is neither an error nor news.
-    raw.send(&expectation("t.expects", signature.clone()));
-    let typed = Call {
-        name: "t.expects",
-        expects: Some(signature.id()),
-        arguments: &[0x90],
-    };
-    raw.send(&frame::encode_frame(Kind::Call, 1, 0, &typed).expect("a frame"));
+    raw.send(&import(7, "t.expects", signature.clone()));
+    raw.send(&call_of(1, 0, Target::Import(7), ()));
     assert_eq!(raw.read_text(), (1, signature.to_string()));
     raw.send(&call(2, 0, "t.expects", ()));
     assert_eq!(raw.read_text(), (2, "nothing".to_owned()));
-    core.wait_for(&Event::Expected("t.expects".to_owned()));
+    assert_eq!(raw.served.len(), 1, "told once");
+    core.wait_for(&Event::Imported("t.expects".to_owned()));
     assert!(core.events.try_recv().is_err(), "announced once");
 }
 

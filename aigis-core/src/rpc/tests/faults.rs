@@ -1,5 +1,7 @@
 //! Clients that break the rules lose their session, and nobody else notices.
 
+use aigis_plugin_api::Value;
+
 use super::*;
 
 /// A session is refused with `expected` after it has sent `bytes`, and a bystander is served on.
@@ -42,19 +44,22 @@ fn greeting(change: impl FnOnce(&mut Hello)) -> Vec<u8> {
 #[test]
 fn unknown_kinds_and_giant_lengths() {
     check(&header(0, 0), "this one of kind 0");
-    check(&header(0, 9), "this one of kind 9");
-    check(&header(0, 255), "this one of kind 255");
+    check(&header(0, 13), "this one of kind 13");
+    check(&header(0, 127), "this one of kind 127");
+    // The highest bit says that the body is attached.
+    check(&header(0, 128), "this one of kind 0");
+    check(&header(0, 255), "this one of kind 127");
     check(&header(u32::MAX, Kind::Call as u8), "its body has");
     check(&header((1 << 30) + 1, Kind::Call as u8), "its body has");
-    check(&header(1 << 21, Kind::Expect as u8), "at most 1048576");
+    check(&header(1 << 21, Kind::Import as u8), "at most 1048576");
     check(&header(1 << 20, Kind::Cancel as u8), "at most 65536");
 }
 
 #[test]
 fn kinds_that_only_the_core_sends() {
     check(&plain(Kind::Welcome, 0, &[]), "Welcome");
-    check(&plain(Kind::Reply, 1, &[0xc0]), "Reply");
-    check(&plain(Kind::Error, 1, &[0xc0]), "Error");
+    check(&plain(Kind::Served, 0, &[0x80]), "Served");
+    check(&plain(Kind::Ring, 0, &[]), "Ring");
     check(&greeting(|_| ()), "a second hello");
 }
 
@@ -64,12 +69,107 @@ fn bodies_that_are_not_what_they_should_be() {
     check(&plain(Kind::Call, 1, b"\xc1garbage"), "malformed frame");
     check(&plain(Kind::Call, 1, &[0x81; 5000]), "malformed frame");
     check(&plain(Kind::Call, 1, &[0x91; 60_000]), "malformed frame");
-    check(&plain(Kind::Expect, 0, &[0x80]), "malformed frame");
-    let mut trailing = call(1, 0, "t.echo", ());
-    trailing.push(0xc0);
-    let len = u32::try_from(trailing.len() - frame::HEADER).expect("short");
-    trailing[..4].copy_from_slice(&len.to_le_bytes());
+    check(&plain(Kind::Import, 0, &[0x80]), "malformed frame");
+    check(&call_of(1, 0, Target::Import(0), ()), "names import 0");
+    let mut trailing = import(0, "t.echo", signature("a"));
+    push(&mut trailing, 0xc0);
     check(&trailing, "malformed frame");
+    check(
+        &import(1 << 32, "t.echo", signature("a")),
+        "an import's number is below 2^32",
+    );
+}
+
+/// Makes a frame's body one byte longer.
+fn push(frame_bytes: &mut Vec<u8>, byte: u8) {
+    frame_bytes.push(byte);
+    let len = u32::try_from(frame_bytes.len() - frame::HEADER).expect("short");
+    frame_bytes[..4].copy_from_slice(&len.to_le_bytes());
+}
+
+/// The arguments are read by whoever is called.
+#[test]
+fn arguments_that_are_malformed_fail_their_call_alone() {
+    let core = Core::start();
+    let mut raw = core.raw();
+    let mut trailing = call(1, 0, "t.wait", ("a",));
+    push(&mut trailing, 0xc0);
+    let garbage = Call {
+        target: Target::Name("t.later"),
+        arguments: &[0xc1; 1000],
+    };
+    let deep = Call {
+        target: Target::Name("t.wait"),
+        arguments: &[0x91; 60_000],
+    };
+    let frames = [
+        trailing,
+        garbage.frame(2, 0).expect("a frame"),
+        deep.frame(3, 0).expect("a frame"),
+    ];
+    for (number, bytes) in (1..).zip(frames) {
+        raw.send(&bytes);
+        assert_eq!(raw.read_failure(number).kind, FailureKind::Arguments);
+    }
+    raw.send(&call(4, 0, "t.left", ()));
+    assert_eq!(raw.read_text().0, 4);
+}
+
+/// Nobody waits for them, but somebody may have.
+#[test]
+fn answers_to_calls_that_nobody_made_are_passed_over() {
+    let core = Core::start();
+    let mut raw = core.raw();
+    raw.send(&plain(Kind::Reply, 1, &[0xc0]));
+    raw.send(&plain(Kind::Error, 1, &[0xc0]));
+    raw.send(&plain(Kind::Look, 0, &[]));
+    raw.send(&call(1, 0, "t.left", ()));
+    assert_eq!(raw.read_text().0, 1);
+}
+
+#[test]
+fn an_error_about_the_session_ends_it() {
+    let core = Core::start();
+    let mut raw = core.raw();
+    raw.send(&plain(
+        Kind::Error,
+        0,
+        &failure(FailureKind::Refused).encode(),
+    ));
+    assert!(raw.read().is_none());
+    core.wait_for_end();
+    core.assert_alive();
+}
+
+/// The rules that `docs/protocol-vectors.json` breaks.
+#[test]
+fn rules_of_the_vectors() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol-vectors.json");
+    let text = std::fs::read_to_string(path).expect("the vectors are there");
+    let vectors = Value::from_json(&text).expect("the vectors are JSON");
+    let broken = vectors.get("broken_rules").and_then(Value::as_list);
+    let broken = broken.expect("a list of broken rules");
+    assert!(broken.len() > 5);
+    for vector in broken {
+        let hex = vector.get("hex").and_then(Value::as_str).expect("bytes");
+        let digit = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("is hex");
+        let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(digit).collect();
+        let core = Core::start();
+        let mut raw = core.stranger();
+        raw.try_send(&bytes);
+        let failure = loop {
+            let (header, body) = raw.read().expect("a refusal");
+            if header.kind != Kind::Welcome {
+                assert_eq!((header.kind, header.call), (Kind::Error, 0), "{vector}");
+                break Failure::decode(&body);
+            }
+        };
+        let reason = vector.get("reason").and_then(Value::as_str);
+        assert_eq!(reason, Some("refused"), "{vector}");
+        assert_eq!(failure.kind, FailureKind::Refused, "{vector}");
+        assert!(raw.read().is_none(), "{vector}");
+        core.assert_alive();
+    }
 }
 
 #[test]
@@ -86,7 +186,7 @@ fn signatures_nested_too_deeply() {
     for _ in 0..50_000 {
         body.extend_from_slice(level);
     }
-    check(&plain(Kind::Expect, 0, &body), "inside one another");
+    check(&plain(Kind::Import, 0, &body), "inside one another");
 }
 
 #[test]
@@ -98,33 +198,30 @@ fn calls_with_numbers_that_are_wrong() {
 }
 
 #[test]
-fn a_signature_that_was_not_announced() {
-    let call = Call {
-        name: "t.expects",
-        expects: Some([7; 16]),
-        arguments: &[0x90],
-    };
-    let bytes = frame::encode_frame(Kind::Call, 1, 0, &call).expect("a frame");
-    check(&bytes, "not announced");
+fn an_import_that_was_not_announced() {
+    let mut bytes = import(0, "t.expects", signature("a"));
+    bytes.extend(import(2, "t.expects", signature("b")));
+    bytes.extend(call_of(1, 0, Target::Import(1), ()));
+    check(&bytes, "a call names import 1, which there is not");
 }
 
 #[test]
-fn too_many_signatures() {
+fn too_many_imports() {
     let few = Limits {
-        expectations: 2,
+        imports: 2,
         ..Limits::default()
     };
     let short = Limits {
-        expectation_bytes: 300,
+        import_bytes: 300,
         ..Limits::default()
     };
     for limits in [few, short] {
         let core = Core::within(limits);
         let mut raw = core.raw();
-        for parameter in ["a", "a", "b", "c", "d", "e"] {
-            raw.try_send(&expectation("t.echo", signature(parameter)));
+        for (number, parameter) in [(0, "a"), (0, "a"), (1, "b"), (2, "c"), (3, "d"), (4, "e")] {
+            raw.try_send(&import(number, "t.echo", signature(parameter)));
         }
-        raw.assert_refused("this one announces more");
+        raw.assert_refused("this one imports more");
         core.assert_alive();
     }
 }
@@ -137,7 +234,11 @@ fn greetings_that_are_wrong() {
     );
     check_first(
         &greeting(|hello| hello.protocol = (PROTOCOL.0 + 1, 0)),
-        "this core speaks protocol 0.1, the client speaks 1.0",
+        "this core speaks protocol 1.0, the client speaks 2.0",
+    );
+    check_first(
+        &greeting(|hello| hello.client = "x".repeat(64 << 10)),
+        "at most 65536 are allowed here",
     );
     check_first(
         &greeting(|hello| hello.token = Some("stolen".to_owned())),
@@ -241,7 +342,8 @@ fn noise() {
     let mut noise = Noise(0x5eed_0000_0000_0001);
     let seeds = [
         call(1, 5, "t.echo", ("a", 1, vec![1_u8, 2, 3])),
-        expectation("t.echo", signature("a")),
+        import(0, "t.echo", signature("a")),
+        call_of(1, 5, Target::Import(0), ("a",)),
         greeting(|_| ()),
         cancel(1),
     ];

@@ -4,13 +4,6 @@ use super::*;
 
 use std::time::Instant;
 
-fn one_thread() -> Limits {
-    Limits {
-        threads: 1,
-        ..Limits::default()
-    }
-}
-
 /// Waits for a moment that the core waits for as well.
 fn pass(time: Duration) {
     let start = Instant::now();
@@ -19,20 +12,17 @@ fn pass(time: Duration) {
     }
 }
 
-/// Waits until the core has read everything that was sent before.
-fn settle(core: &Core, raw: &mut Raw, mark: &str) {
-    raw.send(&expectation(mark, signature("mark")));
-    core.wait_for(&Event::Expected(mark.to_owned()));
-}
-
 #[test]
 fn a_call_whose_time_is_over_in_the_queue_does_not_run() {
-    let core = Core::within(one_thread());
+    let core = Core::with_threads(1);
     let mut raw = core.raw();
-    raw.send(&call(1, 0, "t.wait", ("a",)));
-    core.wait_for(&Event::Started("a".to_owned()));
-    raw.send(&call(2, 1, "t.wait", ("late",)));
-    settle(&core, &mut raw, "read");
+    // What comes at once is read at once, and only then run.
+    let mut batch = call(1, 0, "t.wait", ("a",));
+    batch.extend(call(2, 1, "t.wait", ("late",)));
+    batch.extend(import(0, "read", signature("mark")));
+    raw.send(&batch);
+    core.wait_for(&Event::Imported("read".to_owned()));
+    core.wait_for_start("a");
     pass(Duration::from_millis(1));
     core.service.open("a");
     assert_eq!(raw.read_text().0, 1);
@@ -44,13 +34,14 @@ fn a_call_whose_time_is_over_in_the_queue_does_not_run() {
 }
 
 #[test]
-fn an_answer_after_the_deadline_is_dropped() {
-    let core = Core::within(one_thread());
+fn at_its_deadline_a_call_is_answered_and_what_comes_later_is_dropped() {
+    let core = Core::with_threads(1);
     let mut raw = core.raw();
     // Long enough for the call to begin in time on a busy machine.
     raw.send(&call(1, 300, "t.wait", ("a",)));
     core.wait_for(&Event::Started("a".to_owned()));
-    pass(Duration::from_millis(300));
+    // Its thread is still in it.
+    assert_eq!(raw.read_failure(1).kind, FailureKind::TimedOut);
     core.service.open("a");
     raw.send(&call(2, 0, "t.left", ()));
     assert_eq!(raw.read_text().0, 2);
@@ -61,26 +52,29 @@ fn an_answer_after_the_deadline_is_dropped() {
 
 #[test]
 fn a_cancelled_call_is_not_answered_and_does_not_begin() {
-    let core = Core::within(one_thread());
+    let core = Core::with_threads(2);
     let mut raw = core.raw();
+    // One of them runs when it is cancelled, one waits.
     raw.send(&call(1, 0, "t.wait", ("a",)));
     core.wait_for(&Event::Started("a".to_owned()));
-    raw.send(&call(2, 0, "t.wait", ("never",)));
-    raw.send(&cancel(2));
-    raw.send(&cancel(1));
+    let mut batch = call(2, 0, "t.wait", ("never",));
+    batch.extend(cancel(2));
+    batch.extend(cancel(1));
     // Nobody has ever heard of this one.
-    raw.send(&cancel(77));
-    raw.send(&call(3, 0, "t.left", ()));
-    settle(&core, &mut raw, "read");
-    core.service.open("a");
+    batch.extend(cancel(77));
+    batch.extend(call(3, 0, "t.left", ()));
+    raw.send(&batch);
     assert_eq!(raw.read_text().0, 3);
+    core.service.open("a");
+    raw.send(&call(4, 0, "t.left", ()));
+    assert_eq!(raw.read_text().0, 4);
     core.wait_for(&Event::Finished("a".to_owned()));
     assert!(core.events.try_recv().is_err(), "it did not start");
 }
 
 #[test]
 fn calls_that_wait_take_no_thread_and_are_ended_when_they_are_given_up() {
-    let core = Core::within(one_thread());
+    let core = Core::with_threads(1);
     let mut raw = core.raw();
     for number in 1..=3 {
         let key = format!("call {number}");
@@ -119,11 +113,14 @@ fn a_session_with_too_many_calls_is_not_read_any_further() {
         ..Limits::default()
     });
     let mut raw = core.raw();
+    // However they come, at once or one after the other.
+    let mut batch = Vec::new();
     for key in ["a", "b", "c"] {
         let number = u64::from(key.as_bytes()[0]);
-        raw.send(&call(number, 0, "t.wait", (key,)));
+        batch.extend(call(number, 0, "t.wait", (key,)));
     }
-    raw.send(&expectation("behind", signature("mark")));
+    batch.extend(import(0, "behind", signature("mark")));
+    raw.send(&batch);
     let mut started: Vec<Event> = (0..2)
         .map(|_| core.events.recv_timeout(PATIENCE).expect("two start"))
         .collect();
@@ -143,7 +140,7 @@ fn a_session_with_too_many_calls_is_not_read_any_further() {
     then.sort_by_key(|event| format!("{event:?}"));
     assert_eq!(
         then,
-        [Event::Expected("behind".into()), Event::Started("c".into())]
+        [Event::Imported("behind".into()), Event::Started("c".into())]
     );
 }
 
@@ -171,7 +168,7 @@ fn more_calls_than_the_core_takes_are_refused() {
     raw.send(&call(1, 0, "t.wait", ("a",)));
     raw.send(&call(2, 0, "t.wait", ("a",)));
     let mut other = core.raw();
-    settle(&core, &mut raw, "read");
+    raw.settle(&core, "read");
     other.send(&call(1, 0, "t.left", ()));
     assert_eq!(other.read_failure(1).kind, FailureKind::Overloaded);
     core.service.open("a");
@@ -199,7 +196,7 @@ fn a_client_that_does_not_read_delays_only_itself() {
     for number in 1..=50 {
         lazy.send(&call(number, 0, "t.big", (BIG,)));
     }
-    lazy.send(&expectation("behind", signature("mark")));
+    lazy.send(&import(0, "behind", signature("mark")));
     let other = core.connect();
     for _ in 0..50 {
         assert_eq!(echo(&other, "quick"), "quick");
@@ -213,7 +210,7 @@ fn a_client_that_does_not_read_delays_only_itself() {
         })
         .collect();
     assert_eq!(answered.len(), 50);
-    core.wait_for(&Event::Expected("behind".to_owned()));
+    core.wait_for(&Event::Imported("behind".to_owned()));
 }
 
 #[test]
@@ -236,7 +233,8 @@ fn a_client_that_never_reads_is_closed() {
             other => panic!("nobody asked for {other:?}"),
         }
     }
-    assert!(started < 5, "{started} answers were made that nobody reads");
+    // One that is made, one that waits, and what the system takes.
+    assert!(started < 6, "{started} answers were made that nobody reads");
     core.assert_alive();
 }
 
@@ -251,11 +249,11 @@ fn waiting_arguments_have_a_limit() {
     raw.send(&call(1, 0, "t.wait", (&key,)));
     core.wait_for(&Event::Started(key.clone()));
     raw.send(&call(2, 0, "t.wait", ("b",)));
-    raw.send(&expectation("behind", signature("mark")));
+    raw.send(&import(0, "behind", signature("mark")));
     core.assert_alive();
     core.wait_for_end();
     assert!(core.events.try_recv().is_err(), "the second is not read");
     core.service.open(&key);
     core.wait_for(&Event::Finished(key));
-    core.wait_for(&Event::Expected("behind".to_owned()));
+    core.wait_for(&Event::Imported("behind".to_owned()));
 }

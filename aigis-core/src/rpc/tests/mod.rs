@@ -1,38 +1,45 @@
 //! A server with a service that does what its client asks, and clients that break every rule.
 
+mod attached;
 mod calls;
 mod ending;
 mod faults;
 mod flow;
+mod imports;
+mod raw;
+mod reconnect;
+mod ring;
 mod socket;
+mod threads;
 
 use std::collections::{HashMap, HashSet};
-use std::io::Write;
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::Duration;
 
-use aigis_plugin_api::__private::{Expected, Failure, FailureKind};
+use aigis_plugin_api::__private::{Failure, FailureKind};
 use aigis_plugin_api::codec;
 use aigis_plugin_api::session::frame::{
-    self, Call, Expectation, Header, Hello, Kind, MAGIC, PROTOCOL, Welcome,
+    self, Call, Header, Hello, Import, Kind, MAGIC, Offer, PROTOCOL, Served, Target, Welcome,
+    feature,
 };
+use aigis_plugin_api::session::reactor::Reactor;
 use aigis_plugin_api::session::socket as connector;
 use aigis_plugin_api::signature::{Parameter, Shape, Signature};
 use aigis_plugin_api::{Session, connect};
 use serde::Serialize;
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
 
-use super::{Done, Limits, Peer, Server, Service, SessionInfo, Underway};
+use super::{Answer, Callee, Done, Imported, Limits, Peer, Server, Service, SessionInfo, Underway};
+use raw::Raw;
 
 /// How long a test waits for something that must come.
 const PATIENCE: Duration = Duration::from_secs(20);
 const CORE_PID: u32 = 4711;
+/// How many threads a core of the tests may have, unless it is said otherwise.
+const THREADS: usize = 512;
 
 /// What the service has seen.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,13 +47,14 @@ enum Event {
     Admitted(u64),
     Started(String),
     Finished(String),
-    Expected(String),
+    Imported(String),
     GivenUp(u64, String),
     Ended(u64),
 }
 
 /// Answers `t.*`.
 struct Answers {
+    me: Weak<Self>,
     next: AtomicU64,
     /// The keys for which `t.wait` no longer waits; an empty one stands for all.
     open: Mutex<HashSet<String>>,
@@ -54,6 +62,10 @@ struct Answers {
     events: Mutex<Sender<Event>>,
     /// Calls that go on without a thread.
     later: Mutex<HashMap<String, Done>>,
+    /// How often `t.count` and `t.again` have run, by their keys.
+    runs: Mutex<HashMap<String, u32>>,
+    /// What is told of imports: how many times their plugin was swapped.
+    swaps: AtomicU64,
 }
 
 impl Answers {
@@ -83,7 +95,7 @@ impl Answers {
     fn answer(
         &self,
         name: &str,
-        expects: Option<&Expected>,
+        expects: Option<&Signature>,
         arguments: &[u8],
         timeout: Option<Duration>,
     ) -> Result<Vec<u8>, Failure> {
@@ -104,10 +116,23 @@ impl Answers {
                 self.tell(Event::Started("big".to_owned()));
                 Ok(vec![0xc0; len])
             }
-            "t.expects" => encode(expects.map_or_else(
-                || "nothing".to_owned(),
-                |expected| expected.signature.to_string(),
-            )),
+            "t.expects" => {
+                encode(expects.map_or_else(|| "nothing".to_owned(), ToString::to_string))
+            }
+            "t.count" | "t.again" => {
+                let key: String = argument(arguments)?;
+                let mut runs = self.runs.lock().expect("not poisoned");
+                let count = runs.entry(key.clone()).or_default();
+                *count += 1;
+                // The first one waits; a second would not.
+                let waits = *count == 1 && key.starts_with("wait");
+                drop(runs);
+                self.tell(Event::Started(key.clone()));
+                if waits {
+                    self.wait(&key);
+                }
+                encode(key)
+            }
             "t.left" => encode(timeout.map_or_else(
                 || "no limit".to_owned(),
                 |left| {
@@ -120,6 +145,43 @@ impl Answers {
                 format!("no plugin offers `{other}`"),
             )),
         }
+    }
+
+    fn runs(&self, key: &str) -> u32 {
+        let runs = self.runs.lock().expect("not poisoned");
+        runs.get(key).copied().unwrap_or_default()
+    }
+
+    /// Runs a call, or begins it.
+    fn begin(
+        &self,
+        session: u64,
+        (name, expects): (&str, Option<&Signature>),
+        arguments: &[u8],
+        timeout: Option<Duration>,
+        done: Done,
+    ) -> Option<Arc<dyn Underway>> {
+        if name == "t.later" {
+            let key: String = match argument(arguments) {
+                Ok(key) => key,
+                Err(failure) => {
+                    done(Err(failure));
+                    return None;
+                }
+            };
+            let later = Later {
+                key: key.clone(),
+                session,
+                events: self.events.lock().expect("not poisoned").clone(),
+            };
+            let mut waiting = self.later.lock().expect("not poisoned");
+            waiting.insert(key.clone(), done);
+            drop(waiting);
+            self.tell(Event::Started(key));
+            return Some(Arc::new(later));
+        }
+        done(self.answer(name, expects, arguments, timeout));
+        None
     }
 
     /// Ends a call of `t.later`.
@@ -169,11 +231,43 @@ fn payload<T: serde::de::DeserializeOwned>() -> T {
     codec::from_slice(&bytes).expect("bytes can be decoded")
 }
 
-impl Service for Answers {
-    fn between_calls(&self) -> fn() {
-        || {}
+/// A skill that a client imports.
+struct OfName {
+    import: Import,
+    session: u64,
+    service: Arc<Answers>,
+}
+
+impl Imported for OfName {
+    fn served(&self) -> Served {
+        let known = self.import.name.starts_with("t.");
+        Served {
+            plugin: known.then(|| "t".to_owned()),
+            generation: if known {
+                1 + self.service.swaps.load(Ordering::Relaxed)
+            } else {
+                0
+            },
+            idempotent: self.import.name == "t.again",
+            max_message: None,
+            differences: Vec::new(),
+        }
     }
 
+    fn call(
+        &self,
+        arguments: &[u8],
+        timeout: Option<Duration>,
+        done: Done,
+    ) -> Option<Arc<dyn Underway>> {
+        let Import { name, signature } = &self.import;
+        let what = (name.as_str(), Some(signature));
+        self.service
+            .begin(self.session, what, arguments, timeout, done)
+    }
+}
+
+impl Service for Answers {
     fn admit(&self, hello: &Hello, peer: Peer) -> Result<Arc<SessionInfo>, Failure> {
         assert_eq!(peer.pid, Some(std::process::id()));
         if let Some(token) = &hello.token {
@@ -192,34 +286,29 @@ impl Service for Answers {
         }))
     }
 
-    fn expect(&self, _session: &SessionInfo, expectation: Expectation) {
-        self.tell(Event::Expected(expectation.name));
+    fn import(&self, session: &Arc<SessionInfo>, import: Import) -> Arc<dyn Imported> {
+        self.tell(Event::Imported(import.name.clone()));
+        Arc::new(OfName {
+            import,
+            session: session.id,
+            service: self.me.upgrade().expect("the server keeps it"),
+        })
     }
 
     fn call(
         &self,
         session: &SessionInfo,
         name: &str,
-        expects: Option<&Expected>,
         arguments: &[u8],
         timeout: Option<Duration>,
         done: Done,
     ) -> Option<Arc<dyn Underway>> {
-        if name == "t.later" {
-            let key: String = argument(arguments).expect("a key");
-            let later = Later {
-                key: key.clone(),
-                session: session.id,
-                events: self.events.lock().expect("not poisoned").clone(),
-            };
-            let mut waiting = self.later.lock().expect("not poisoned");
-            waiting.insert(key.clone(), done);
-            drop(waiting);
-            self.tell(Event::Started(key));
-            return Some(Arc::new(later));
-        }
-        done(self.answer(name, expects, arguments, timeout));
-        None
+        self.begin(session.id, (name, None), arguments, timeout, done)
+    }
+
+    fn offer(&self, _: &Arc<SessionInfo>, _: Offer, _: Arc<dyn Callee>, answer: Answer) {
+        let message = "nobody may offer anything here";
+        answer(Err(Failure::new(FailureKind::Refused, message)));
     }
 
     fn ended(&self, session: &SessionInfo) {
@@ -232,8 +321,8 @@ struct Core {
     home: PathBuf,
     service: Arc<Answers>,
     events: Receiver<Event>,
-    server: Server,
-    runtime: Runtime,
+    server: Option<Server>,
+    reactor: Arc<Reactor>,
     _folder: TempDir,
 }
 
@@ -243,43 +332,56 @@ impl Core {
     }
 
     fn within(limits: Limits) -> Self {
-        Self::at(Path::new("home"), limits)
+        Self::at(Path::new("home"), limits, THREADS)
+    }
+
+    /// One that has so many threads: while they are in skills nobody reads.
+    fn with_threads(threads: usize) -> Self {
+        Self::at(Path::new("home"), Limits::default(), threads)
     }
 
     /// Starts one in a home at `place`, relative to a temporary folder.
-    fn at(place: &Path, limits: Limits) -> Self {
+    fn at(place: &Path, limits: Limits, threads: usize) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let home = folder.path().join(place);
         std::fs::create_dir_all(home.join("run")).expect("a home");
         let (sender, events) = channel();
-        let service = Arc::new(Answers {
+        let service = Arc::new_cyclic(|me| Answers {
+            me: Weak::clone(me),
             next: AtomicU64::new(1),
             open: Mutex::default(),
             opened: Condvar::new(),
             events: Mutex::new(sender),
             later: Mutex::default(),
+            runs: Mutex::default(),
+            swaps: AtomicU64::new(0),
         });
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        let server = Server::bind_within(
-            runtime.handle(),
-            &home.join("run/core.sock"),
-            Arc::clone(&service) as Arc<dyn Service>,
-            CORE_PID,
-            limits,
-        )
-        .expect("the socket opens");
-        Self {
+        let reactor = Arc::new(Reactor::new(threads, || {}).expect("a reactor"));
+        let mut core = Self {
             home,
             service,
             events,
-            server,
-            runtime,
+            server: None,
+            reactor,
             _folder: folder,
-        }
+        };
+        core.come_up(limits);
+        core
+    }
+
+    fn come_up(&mut self, limits: Limits) {
+        let server = Server::bind_within(
+            &self.reactor,
+            &self.home.join("run/core.sock"),
+            Arc::clone(&self.service) as Arc<dyn Service>,
+            CORE_PID,
+            limits,
+        );
+        self.server = Some(server.expect("the socket opens"));
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().expect("it is up")
     }
 
     fn connect(&self) -> Session {
@@ -288,21 +390,29 @@ impl Core {
 
     /// A connection on which nothing was said.
     fn stranger(&self) -> Raw {
-        let stream = connector::connect(self.server.path()).expect("the socket is there");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a limit for the test");
-        Raw { stream }
+        let stream = connector::connect(self.server().path()).expect("the socket is there");
+        Raw::new(stream)
     }
 
     /// A session without a client library.
     fn raw(&self) -> Raw {
+        self.raw_with(&[])
+    }
+
+    /// A session without a client library, for which a client library's features are used.
+    fn raw_with(&self, features: &[&str]) -> Raw {
         let mut raw = self.stranger();
-        raw.say_hello(&hello());
+        let features = features.iter().map(|name| (*name).to_owned());
+        raw.say_hello(&Hello {
+            features: features.collect(),
+            ..hello()
+        });
         let (header, body) = raw.read().expect("a welcome");
         assert_eq!(header.kind, Kind::Welcome);
         let welcome: Welcome = frame::decode_body(&body).expect("a welcome");
         assert_eq!(welcome.core_pid, CORE_PID);
+        let known = [feature::ATTACHED, feature::RING, feature::OFFERS];
+        assert_eq!(welcome.features, known);
         self.wait_for(&Event::Admitted(welcome.session));
         raw
     }
@@ -310,16 +420,21 @@ impl Core {
     /// Waits until the service has seen `event`; other events are passed over.
     fn wait_for(&self, event: &Event) {
         loop {
-            let seen = self.events.recv_timeout(PATIENCE).expect("an event");
+            let seen = self.events.recv_timeout(PATIENCE);
+            let seen = seen.unwrap_or_else(|error| panic!("waiting for {event:?}: {error}"));
             if seen == *event {
                 return;
             }
         }
     }
 
+    fn wait_for_start(&self, key: &str) {
+        self.wait_for(&Event::Started(key.to_owned()));
+    }
+
     fn wait_for_end(&self) {
         loop {
-            let seen = self.events.recv_timeout(PATIENCE).expect("an event");
+            let seen = self.events.recv_timeout(PATIENCE).expect("an end");
             if matches!(seen, Event::Ended(_)) {
                 return;
             }
@@ -327,7 +442,7 @@ impl Core {
     }
 
     fn shut_down(&self, grace: Duration) {
-        self.runtime.block_on(self.server.shutdown(grace));
+        self.server().shutdown(grace);
     }
 
     /// The core still serves.
@@ -352,9 +467,11 @@ fn hello() -> Hello {
     Hello {
         magic: MAGIC.to_owned(),
         protocol: PROTOCOL,
+        features: Vec::new(),
         token: None,
         client: "a test".to_owned(),
         pid: std::process::id(),
+        imports: Vec::new(),
     }
 }
 
@@ -370,83 +487,32 @@ fn signature(parameter: &str) -> Signature {
     }
 }
 
-/// The bytes of a call.
+/// The bytes of a call by name.
 fn call(number: u64, timeout_ms: u32, name: &str, arguments: impl Serialize) -> Vec<u8> {
-    let arguments = codec::to_vec(&arguments).expect("arguments");
-    let call = Call {
-        name,
-        expects: None,
-        arguments: &arguments,
-    };
-    frame::encode_frame(Kind::Call, number, timeout_ms, &call).expect("a frame")
+    call_of(number, timeout_ms, Target::Name(name), arguments)
 }
 
-/// The bytes of an expectation.
-fn expectation(name: &str, signature: Signature) -> Vec<u8> {
-    let expectation = Expectation {
+fn call_of(number: u64, timeout_ms: u32, target: Target<'_>, arguments: impl Serialize) -> Vec<u8> {
+    let arguments = match codec::to_vec(&arguments).expect("arguments") {
+        nil if nil == [0xc0] => vec![0x90],
+        arguments => arguments,
+    };
+    let call = Call {
+        target,
+        arguments: &arguments,
+    };
+    call.frame(number, timeout_ms).expect("a frame")
+}
+
+/// The bytes of an import.
+fn import(number: u64, name: &str, signature: Signature) -> Vec<u8> {
+    let import = Import {
         name: name.to_owned(),
         signature,
     };
-    frame::encode_frame(Kind::Expect, 0, 0, &expectation).expect("a frame")
+    frame::encode_frame(Kind::Import, number, 0, &import).expect("a frame")
 }
 
 fn cancel(number: u64) -> Vec<u8> {
     frame::frame(Kind::Cancel, number, 0, &[]).expect("a frame")
-}
-
-/// A client that may say anything.
-struct Raw {
-    stream: UnixStream,
-}
-
-impl Raw {
-    fn say_hello(&mut self, hello: &Hello) {
-        self.send(&frame::encode_frame(Kind::Hello, 0, 0, hello).expect("a frame"));
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("the core reads");
-    }
-
-    /// Sends what the core may refuse to take.
-    fn try_send(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes);
-    }
-
-    /// The next frame; none at the end.
-    fn read(&mut self) -> Option<(Header, Vec<u8>)> {
-        frame::read_frame(&mut self.stream).ok().flatten()
-    }
-
-    /// The text that answers the next answered call, and its number.
-    fn read_text(&mut self) -> (u64, String) {
-        let (header, body) = self.read().expect("an answer");
-        assert_eq!(header.kind, Kind::Reply, "{:?}", Failure::decode(&body));
-        let text = codec::from_slice(&body).expect("a text");
-        (header.call, text)
-    }
-
-    /// The failure of the call `number` comes next.
-    fn read_failure(&mut self, number: u64) -> Failure {
-        let (header, body) = self.read().expect("an answer");
-        assert_eq!((header.kind, header.call), (Kind::Error, number));
-        Failure::decode(&body)
-    }
-
-    /// The session ends with an error that says `expected`.
-    fn assert_refused(mut self, expected: &str) {
-        let failure = self.read_failure(0);
-        assert!(
-            failure.message.contains(expected),
-            "{expected:?} in {:?}",
-            failure.message
-        );
-        assert!(self.read().is_none(), "the connection is closed");
-    }
-
-    fn hang_up(self) {
-        self.stream
-            .shutdown(Shutdown::Both)
-            .expect("it was connected");
-    }
 }

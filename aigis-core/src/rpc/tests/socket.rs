@@ -6,17 +6,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
 use crate::rpc::RpcError;
-use crate::rpc::connection::may_enter;
+use crate::rpc::session::may_enter;
 
 fn bind(core: &Core, path: &Path) -> Result<Server, RpcError> {
     let service = Arc::clone(&core.service) as Arc<dyn Service>;
-    Server::bind(core.runtime.handle(), path, service, CORE_PID)
+    Server::bind(&core.reactor, path, service, CORE_PID)
 }
 
 #[test]
 fn only_its_user_may_connect() {
     let core = Core::start();
-    let metadata = std::fs::metadata(core.server.path()).expect("it is there");
+    let metadata = std::fs::metadata(core.server().path()).expect("it is there");
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
     assert!(may_enter(1000, 1000));
     assert!(may_enter(0, 1000));
@@ -27,10 +27,10 @@ fn only_its_user_may_connect() {
 #[test]
 fn a_home_may_lie_deep() {
     let deep: PathBuf = std::iter::repeat_n("a folder with a long name", 30).collect();
-    let core = Core::at(&deep, Limits::default());
-    assert!(core.server.path().as_os_str().len() > 700);
+    let core = Core::at(&deep, Limits::default(), THREADS);
+    assert!(core.server().path().as_os_str().len() > 700);
     core.assert_alive();
-    let path = core.server.path().to_owned();
+    let path = core.server().path().to_owned();
     core.shut_down(Duration::ZERO);
     assert!(!path.exists());
 }

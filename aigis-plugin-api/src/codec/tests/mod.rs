@@ -1,6 +1,7 @@
 mod hostile;
 mod json;
 mod messages;
+mod packed;
 mod round_trips;
 mod values;
 mod wire;

@@ -1,0 +1,564 @@
+//! The calls that the other side has made and this one answers.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::frame::{Call, Header, Kind, Target};
+use super::link::Link;
+use super::number::ByNumber;
+use crate::error::{Failure, FailureKind, timed_out};
+
+/// How many times the limits a connection may reach that is read on for the sake of answers.
+const BEYOND: usize = 4;
+
+/// Hears the outcome of a call; the caller gets it as it is.
+pub type Done = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
+
+/// A call that goes on without a thread.
+pub trait Underway: Send + Sync {
+    /// Ends it soon, unless it is over: nobody waits for it any more.
+    fn give_up(&self);
+}
+
+/// How much one connection, and all of them together, may take.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Calls of one connection that wait or run; then it is not read any further.
+    pub calls: usize,
+    /// Bytes of arguments, and likewise bytes of answers, that wait on one connection; one more frame
+    /// may exceed them.
+    pub bytes: usize,
+    /// Time for which the other side may read nothing while its answers are at their limit.
+    pub stall: Duration,
+    /// Calls of all connections that wait or run, and how many there may be.
+    pub in_all: Arc<Load>,
+}
+
+/// The calls of all connections.
+#[derive(Debug)]
+pub struct Load {
+    now: AtomicUsize,
+    most: usize,
+}
+
+impl Load {
+    /// Allows `most` at the same time.
+    pub fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self {
+            now: AtomicUsize::new(0),
+            most,
+        })
+    }
+
+    /// How many there are.
+    pub fn now(&self) -> usize {
+        self.now.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            calls: 256,
+            bytes: 64 << 20,
+            stall: Duration::from_mins(1),
+            in_all: Load::new(4096),
+        }
+    }
+}
+
+pub(super) struct Incoming {
+    limits: Limits,
+    state: Mutex<State>,
+    /// Tells that nothing is left to answer.
+    quiet: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The calls that have not begun, those given up included.
+    queue: VecDeque<u64>,
+    /// The calls that the other side waits for.
+    calls: ByNumber<Progress>,
+    /// Answers that are just being sent.
+    answering: usize,
+    /// Calls that wait or run, given up or not.
+    in_flight: usize,
+    /// Their arguments.
+    argument_bytes: usize,
+    /// How many calls have begun.
+    begun: u64,
+    /// Another thread has been called to take from the queue.
+    called: bool,
+    /// Somebody waits until nothing is left to answer.
+    closing: bool,
+    /// When it is looked for calls whose time is over.
+    next_look: Option<Instant>,
+}
+
+enum Progress {
+    Queued(Job),
+    Running {
+        /// Which one it is: the other side may use a number again.
+        begun: u64,
+        /// It goes on without a thread.
+        underway: Option<Arc<dyn Underway>>,
+        limit: Option<Limit>,
+        body: Arc<Vec<u8>>,
+    },
+}
+
+/// How long the caller waits.
+#[derive(Clone, Copy)]
+struct Limit {
+    time: Duration,
+    /// When that is over.
+    deadline: Instant,
+}
+
+impl Progress {
+    fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::Queued(job) => job.limit,
+            Self::Running { limit, .. } => *limit,
+        }
+    }
+
+    fn body(&self) -> &[u8] {
+        match self {
+            Self::Queued(job) => &job.body,
+            Self::Running { body, .. } => body,
+        }
+    }
+
+    fn give_up(self) {
+        if let Self::Running {
+            underway: Some(underway),
+            ..
+        } = self
+        {
+            underway.give_up();
+        }
+    }
+}
+
+/// A call that has not begun.
+struct Job {
+    body: Arc<Vec<u8>>,
+    limit: Option<Limit>,
+    received: Instant,
+    /// Others were to be run before it.
+    queued: bool,
+    place: Place,
+}
+
+/// The place that a call takes among all that wait or run.
+struct Place {
+    link: Arc<Link>,
+    bytes: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let incoming = &self.link.incoming;
+        incoming.limits.in_all.now.fetch_sub(1, Ordering::Relaxed);
+        let mut state = incoming.lock();
+        let was_full = incoming.is_full(&state);
+        state.in_flight -= 1;
+        state.argument_bytes -= self.bytes;
+        let has_room = was_full && !incoming.is_full(&state);
+        drop(state);
+        if has_room {
+            self.link.watch_again();
+            self.link.resume();
+        }
+    }
+}
+
+impl Incoming {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            state: Mutex::default(),
+            quiet: Condvar::new(),
+        }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs under this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_full(&self, state: &State) -> bool {
+        state.in_flight >= self.limits.calls || state.argument_bytes >= self.limits.bytes
+    }
+
+    /// Tells whether one more call may be taken.
+    pub(super) fn has_room(&self) -> bool {
+        !self.is_full(&self.lock())
+    }
+
+    /// Waits until the other side waits for nothing, or until `deadline`.
+    pub(super) fn wait_for_answers(&self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waits = |state: &mut State| !state.calls.is_empty() || state.answering > 0;
+        let mut state = self.lock();
+        state.closing = true;
+        let _ = self
+            .quiet
+            .wait_timeout_while(state, left, waits)
+            .unwrap_or_else(PoisonError::into_inner);
+    }
+
+    /// Takes a call in; [`work`](Self::work) runs it.
+    ///
+    /// # Errors
+    /// The other side counts wrongly.
+    pub(super) fn submit(
+        &self,
+        link: &Arc<Link>,
+        header: Header,
+        body: Vec<u8>,
+        now: Instant,
+    ) -> Result<(), Failure> {
+        let number = header.call;
+        let wrong = |what: String| Failure::new(FailureKind::Refused, what);
+        if number == 0 {
+            let message = "malformed frame: calls are numbered from 1, this one is 0";
+            return Err(wrong(message.to_owned()));
+        }
+        let load = &self.limits.in_all;
+        if load.now.fetch_add(1, Ordering::Relaxed) >= load.most {
+            load.now.fetch_sub(1, Ordering::Relaxed);
+            let why = "as many calls as it takes are waiting or running already";
+            link.answer_with(number, Err(overloaded(why)), now);
+            return Ok(());
+        }
+        let mut state = self.lock();
+        state.in_flight += 1;
+        state.argument_bytes += header.len;
+        // Only what is read on for answers comes so far.
+        let too_many = state.in_flight > self.limits.calls * BEYOND
+            || state.argument_bytes > self.limits.bytes * BEYOND + header.len;
+        let job = Job {
+            body: Arc::new(body),
+            limit: match header.timeout_ms {
+                0 => None,
+                ms => {
+                    let time = Duration::from_millis(ms.into());
+                    let deadline = now.checked_add(time);
+                    deadline.map(|deadline| Limit { time, deadline })
+                }
+            },
+            received: now,
+            queued: !state.queue.is_empty(),
+            place: Place {
+                link: Arc::clone(link),
+                bytes: header.len,
+            },
+        };
+        if too_many {
+            drop(state);
+            drop(job);
+            let why = "this session has as many calls waiting or running as it may";
+            link.answer_with(number, Err(overloaded(why)), now);
+            return Ok(());
+        }
+        match state.calls.entry(number) {
+            Entry::Vacant(entry) => {
+                entry.insert(Progress::Queued(job));
+                state.queue.push_back(number);
+                Ok(())
+            }
+            Entry::Occupied(_) => {
+                drop(state);
+                drop(job);
+                Err(wrong(format!(
+                    "malformed frame: a call of number {number} is waiting already"
+                )))
+            }
+        }
+    }
+
+    /// Gives up on a call: one that has not begun never will, one that waits is ended, one that runs is
+    /// not answered.
+    pub(super) fn cancel(&self, number: u64) {
+        let given_up = self.lock().calls.remove(&number);
+        if let Some(progress) = given_up {
+            progress.give_up();
+        }
+        self.quiet.notify_all();
+    }
+
+    /// Gives up on all calls; the other side is gone.
+    pub(super) fn cancel_all(&self) {
+        let given_up = {
+            let mut state = self.lock();
+            state.queue.clear();
+            std::mem::take(&mut state.calls)
+        };
+        given_up.into_values().for_each(Progress::give_up);
+        self.quiet.notify_all();
+    }
+
+    /// Runs what waits on this thread, one after the other; another thread comes to help when more
+    /// waits than this one has at hand.
+    pub(super) fn work(&self, link: &Arc<Link>) {
+        let mut state = self.lock();
+        while let Some(number) = state.queue.pop_front() {
+            state.begun += 1;
+            let begun = state.begun;
+            let Some(progress) = state.calls.get_mut(&number) else {
+                // Given up.
+                continue;
+            };
+            let Progress::Queued(job) = progress else {
+                // Given up, and the number was used again: the newer one runs elsewhere.
+                continue;
+            };
+            let running = Progress::Running {
+                begun,
+                underway: None,
+                limit: job.limit,
+                body: Arc::clone(&job.body),
+            };
+            let Progress::Queued(job) = std::mem::replace(progress, running) else {
+                continue;
+            };
+            let look = job.limit.filter(|limit| state.has_to_look(limit.deadline));
+            let calls = !state.queue.is_empty() && !std::mem::replace(&mut state.called, true);
+            drop(state);
+            if let Some(limit) = look {
+                look_later(link, limit.deadline);
+            }
+            if calls && !call_for_help(link) {
+                self.lock().called = false;
+            }
+            self.run(link, number, begun, job);
+            state = self.lock();
+        }
+    }
+
+    fn run(&self, link: &Arc<Link>, number: u64, begun: u64, job: Job) {
+        let Job {
+            body,
+            limit,
+            received,
+            queued,
+            place,
+        } = job;
+        let call = match Call::read(&body) {
+            Ok(call) => call,
+            Err(failure) => return self.answer(link, number, Err(failure), received),
+        };
+        let left = match limit {
+            Some(limit) => {
+                let now = if queued { Instant::now() } else { received };
+                let left = limit.deadline.saturating_duration_since(now);
+                if left.is_zero() {
+                    return self.answer(link, number, Err(late(&body, limit)), now);
+                }
+                Some(left)
+            }
+            None => None,
+        };
+        let of_done = Arc::clone(link);
+        let done: Done = Box::new(move |outcome| {
+            let incoming = &of_done.incoming;
+            let now = Instant::now();
+            if limit.is_some_and(|limit| now >= limit.deadline) {
+                // What comes too late is not told.
+                incoming.end_late(&of_done);
+            } else {
+                incoming.answer(&of_done, number, outcome, now);
+            }
+            drop(place);
+        });
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            link.side().call(link, call, left, done)
+        }));
+        match called {
+            Ok(None) => {}
+            Ok(Some(underway)) => self.goes_on(number, begun, underway),
+            Err(payload) => {
+                let failure = panicked(name(&call), payload);
+                self.answer(link, number, Err(failure), received);
+            }
+        }
+    }
+
+    /// Remembers how to give a call up, unless nobody waits for it any more.
+    fn goes_on(&self, number: u64, this: u64, underway: Arc<dyn Underway>) {
+        let mut state = self.lock();
+        match state.calls.get_mut(&number) {
+            Some(Progress::Running {
+                begun,
+                underway: place,
+                ..
+            }) if *begun == this => *place = Some(underway),
+            _ => {
+                drop(state);
+                underway.give_up();
+            }
+        }
+    }
+
+    fn answer(&self, link: &Link, number: u64, outcome: Result<Vec<u8>, Failure>, now: Instant) {
+        let mut state = self.lock();
+        if state.calls.remove(&number).is_none() {
+            return;
+        }
+        // From here on the other side may use the number again, so it cannot stay among the calls; and
+        // before the frame is on its way, the session must not say goodbye.
+        state.answering += 1;
+        drop(state);
+        self.send_answer(link, number, outcome, now);
+    }
+
+    /// Sends an answer that is counted already.
+    fn send_answer(
+        &self,
+        link: &Link,
+        number: u64,
+        outcome: Result<Vec<u8>, Failure>,
+        now: Instant,
+    ) {
+        link.answer_with(number, outcome, now);
+        let mut state = self.lock();
+        state.answering -= 1;
+        let closing = state.closing;
+        drop(state);
+        if closing {
+            self.quiet.notify_all();
+        }
+    }
+}
+
+impl Incoming {
+    /// Answers those whose time is over, whatever becomes of their work, and ends the work where it
+    /// waits.
+    fn end_late(&self, link: &Arc<Link>) {
+        let now = Instant::now();
+        let mut ended = Vec::new();
+        let next = {
+            let mut state = self.lock();
+            state.next_look = None;
+            let is_late = |limit: Limit| now >= limit.deadline;
+            let late: Vec<u64> = state
+                .calls
+                .iter()
+                .filter(|(_, progress)| progress.limit().is_some_and(is_late))
+                .map(|(number, _)| *number)
+                .collect();
+            for number in late {
+                ended.extend(
+                    state
+                        .calls
+                        .remove(&number)
+                        .map(|progress| (number, progress)),
+                );
+            }
+            state.answering += ended.len();
+            let limits = state.calls.values().filter_map(Progress::limit);
+            let next = limits.map(|limit| limit.deadline).min();
+            next.filter(|deadline| state.has_to_look(*deadline))
+        };
+        if let Some(deadline) = next {
+            look_later(link, deadline);
+        }
+        for (number, progress) in ended {
+            if let Some(limit) = progress.limit() {
+                self.send_answer(link, number, Err(late(progress.body(), limit)), now);
+            }
+            progress.give_up();
+        }
+    }
+}
+
+impl State {
+    /// Tells whether nobody looks for calls whose time is over at `deadline` or before.
+    fn has_to_look(&mut self, deadline: Instant) -> bool {
+        let has_to = self.next_look.is_none_or(|at| deadline < at);
+        if has_to {
+            self.next_look = Some(deadline);
+        }
+        has_to
+    }
+}
+
+/// Has those ended whose time is over at `deadline`.
+fn look_later(link: &Arc<Link>, deadline: Instant) {
+    let link = Arc::downgrade(link);
+    let left = deadline.saturating_duration_since(Instant::now());
+    super::later(left, move || {
+        if let Some(link) = link.upgrade() {
+            link.incoming.end_late(&link);
+        }
+    });
+}
+
+/// The failure of a call whose time is over.
+fn late(body: &[u8], limit: Limit) -> Failure {
+    match Call::read(body) {
+        Ok(call) => timed_out(name(&call), limit.time),
+        Err(failure) => failure,
+    }
+}
+
+/// Calls another thread to take from the queue.
+fn call_for_help(link: &Arc<Link>) -> bool {
+    let helping = Arc::clone(link);
+    let task = Box::new(move || {
+        helping.incoming.lock().called = false;
+        helping.incoming.work(&helping);
+    });
+    link.reactor().submit(task).is_ok()
+}
+
+fn name<'a>(call: &Call<'a>) -> &'a str {
+    match call.target {
+        Target::Name(name) => name,
+        Target::Import(_) => "an imported skill",
+    }
+}
+
+/// Says how a call is refused that finds no room.
+pub(super) fn overloaded(why: &str) -> Failure {
+    Failure::new(
+        FailureKind::Overloaded,
+        format!("the other side is overloaded ({why}); the call was not run, try again later"),
+    )
+}
+
+/// Makes a frame of an error; number 0 speaks of the session.
+pub(super) fn error_frame(number: u64, failure: &Failure) -> Vec<u8> {
+    super::frame::frame(Kind::Error, number, 0, &failure.encode())
+        .or_else(|too_large| super::frame::frame(Kind::Error, number, 0, &too_large.encode()))
+        // An error about the size of an error fits.
+        .unwrap_or_default()
+}
+
+fn panicked(skill: &str, payload: Box<dyn Any + Send>) -> Failure {
+    let message = if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without a message".to_owned()
+    };
+    // A payload whose own drop panics must not take this thread down.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    let message = format!("what serves {skill} panicked: {message}");
+    Failure::new(FailureKind::Internal, message).of_skill(skill)
+}

@@ -1,0 +1,262 @@
+//! What this process serves: calls that a core makes of its skills.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use super::frame::{Offer, OfferedSkill};
+use super::incoming::{Done, Underway};
+use super::reactor::Reactor;
+use crate::error::{Failure, FailureKind, timed_out};
+use crate::library::Running;
+use crate::program::{Timer, start_timer, stop_timer};
+use crate::skill::Skill;
+
+/// The skills of this process.
+pub(super) struct Skills {
+    by_name: HashMap<&'static str, &'static Skill>,
+    /// They are about to be closed: no further call is taken.
+    closing: AtomicBool,
+}
+
+impl Skills {
+    pub(super) fn new(skills: &[&'static Skill]) -> Self {
+        Self {
+            by_name: skills.iter().map(|skill| (skill.name, *skill)).collect(),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    /// Says what is served, to a core.
+    pub(super) fn offer(&self) -> Offer {
+        let mut skills: Vec<_> = self.by_name.values().map(|skill| offered(skill)).collect();
+        skills.sort_by(|a, b| a.name.cmp(&b.name));
+        Offer { skills }
+    }
+
+    /// Takes no further call.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+    }
+
+    /// Runs a call on this thread, or begins it.
+    pub(super) fn call(
+        &self,
+        name: &str,
+        arguments: &[u8],
+        timeout: Option<Duration>,
+        reactor: &Arc<Reactor>,
+        done: Done,
+    ) -> Option<Arc<dyn Underway>> {
+        if self.closing.load(Ordering::SeqCst) {
+            let message = format!("the process that serves {name} is ending; it was not called");
+            done(Err(
+                Failure::new(FailureKind::Unavailable, message).of_skill(name)
+            ));
+            return None;
+        }
+        let Some(skill) = self.by_name.get(name) else {
+            done(Err(unserved(name)));
+            return None;
+        };
+        let Some(begin) = skill.begin else {
+            let outcome = (skill.encoded)(skill.parameters, arguments);
+            done(outcome.map_err(|failure| failure.of_skill(name)));
+            return None;
+        };
+        let future = begin(skill.parameters, arguments.to_vec());
+        let polled = Polled::new(Running::new(skill.name, future), reactor, done);
+        if let Some(timeout) = timeout {
+            polled.give_up_after(timeout, timed_out(name, timeout));
+        }
+        polled.run();
+        Some(Arc::new(GoesOn(polled)))
+    }
+}
+
+fn offered(skill: &Skill) -> OfferedSkill {
+    OfferedSkill {
+        name: skill.name.to_owned(),
+        doc: skill.doc.to_owned(),
+        signature: (skill.signature)(),
+        idempotent: skill.idempotent,
+    }
+}
+
+/// The failure of a call of what this process does not serve.
+pub(super) fn unserved(name: &str) -> Failure {
+    let message = format!("this process does not serve `{name}`");
+    Failure::new(FailureKind::NotFound, message).of_skill(name)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic runs while one of these changes: what an author wrote is contained.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where an async skill is, between two polls or in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It waits to be woken.
+    Idle,
+    /// A thread is to poll it.
+    Scheduled,
+    /// A thread polls it.
+    Polling,
+    /// It was woken while it was polled.
+    Woken,
+    Over,
+}
+
+/// A call of an async skill, polled on the threads of the reactor. One thread polls at a time, and
+/// wakes are counted as one until it has been polled again.
+struct Polled {
+    stage: Mutex<Stage>,
+    /// Taken by whoever is at `Polling`, so nobody waits for it.
+    running: Mutex<Option<Running>>,
+    ending: Mutex<Ending>,
+    reactor: Arc<Reactor>,
+}
+
+struct Ending {
+    done: Option<Done>,
+    /// Why it is to be dropped instead of polled.
+    given_up: Option<Failure>,
+    deadline: Option<Timer>,
+}
+
+impl Polled {
+    fn new(running: Running, reactor: &Arc<Reactor>, done: Done) -> Arc<Self> {
+        Arc::new(Self {
+            stage: Mutex::new(Stage::Scheduled),
+            running: Mutex::new(Some(running)),
+            ending: Mutex::new(Ending {
+                done: Some(done),
+                given_up: None,
+                deadline: None,
+            }),
+            reactor: Arc::clone(reactor),
+        })
+    }
+
+    /// Polls it on this thread.
+    fn run(self: &Arc<Self>) {
+        if !self.change(Stage::Scheduled, Stage::Polling) {
+            return;
+        }
+        // Apart: in an `if let` the lock would be held while it is taken again.
+        let given_up = lock(&self.ending).given_up.take();
+        if let Some(failure) = given_up {
+            return self.finish(Err(failure));
+        }
+        let waker = Waker::from(Arc::clone(self));
+        let polled = match &mut *lock(&self.running) {
+            Some(running) => running.poll(&waker),
+            None => return,
+        };
+        drop(waker);
+        match polled {
+            Poll::Ready(outcome) => self.finish(outcome),
+            Poll::Pending if self.change(Stage::Polling, Stage::Idle) => {}
+            // Others have their turn first.
+            Poll::Pending if self.change(Stage::Woken, Stage::Scheduled) => self.schedule(),
+            Poll::Pending => {}
+        }
+    }
+
+    fn change(&self, from: Stage, to: Stage) -> bool {
+        let mut stage = lock(&self.stage);
+        let changes = *stage == from;
+        if changes {
+            *stage = to;
+        }
+        changes
+    }
+
+    /// Has a thread poll it.
+    fn schedule(self: &Arc<Self>) {
+        let polled = Arc::clone(self);
+        if let Err(error) = self.reactor.submit(Box::new(move || polled.run())) {
+            let message = format!("no thread can be started for the call: {error}");
+            self.finish(Err(Failure::new(FailureKind::Overloaded, message)));
+        }
+    }
+
+    fn awake(self: &Arc<Self>) {
+        if self.change(Stage::Idle, Stage::Scheduled) {
+            self.schedule();
+        } else {
+            self.change(Stage::Polling, Stage::Woken);
+        }
+    }
+
+    /// Has it dropped soon, unless it is over; its caller hears `failure`.
+    fn give_up(self: &Arc<Self>, failure: Failure) {
+        lock(&self.ending).given_up.get_or_insert(failure);
+        self.awake();
+    }
+
+    fn give_up_after(self: &Arc<Self>, time: Duration, failure: Failure) {
+        let Some(at) = Instant::now().checked_add(time) else {
+            return;
+        };
+        let polled = Arc::downgrade(self);
+        let ring = move || {
+            if let Some(polled) = polled.upgrade() {
+                polled.give_up(failure);
+            }
+        };
+        lock(&self.ending).deadline = Some(start_timer(at, Box::new(ring)));
+    }
+
+    fn finish(&self, outcome: Result<Vec<u8>, Failure>) {
+        *lock(&self.stage) = Stage::Over;
+        let running = lock(&self.running).take();
+        let outcome = match (outcome, running.map(Running::end)) {
+            // A panic in the drop says more than that it was given up.
+            (Err(_), Some(Err(failure))) => Err(failure),
+            (outcome, _) => outcome,
+        };
+        let (done, deadline) = {
+            let mut ending = lock(&self.ending);
+            (ending.done.take(), ending.deadline.take())
+        };
+        if let Some(deadline) = deadline {
+            stop_timer(deadline);
+        }
+        if let Some(done) = done {
+            done(outcome);
+        }
+    }
+}
+
+impl Wake for Polled {
+    fn wake(self: Arc<Self>) {
+        self.awake();
+    }
+}
+
+impl Drop for Polled {
+    fn drop(&mut self) {
+        // Over, as a rule. Else nobody has a waker of it any more: it would wait for ever.
+        if *lock(&self.stage) != Stage::Over {
+            self.finish(Err(Failure::new(
+                FailureKind::Internal,
+                "the future waits for something that has dropped its waker, so it will never go on",
+            )));
+        }
+    }
+}
+
+/// A call of an async skill, for its caller to give up.
+struct GoesOn(Arc<Polled>);
+
+impl Underway for GoesOn {
+    fn give_up(&self) {
+        let message = "the call was cancelled";
+        self.0
+            .give_up(Failure::new(FailureKind::Cancelled, message));
+    }
+}

@@ -1,0 +1,31 @@
+//! Is called from other processes: bytes come back, and a value is shared.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+use std::sync::{Mutex, PoisonError};
+
+use aigis_plugin_api::skills;
+
+static VALUE: Mutex<f64> = Mutex::new(0.0);
+
+/// What others can call.
+#[skills]
+pub mod echo {
+    use super::*;
+
+    /// Gives the bytes back.
+    pub fn echo(data: &[u8]) -> Vec<u8> {
+        data.to_vec()
+    }
+
+    /// Keeps a value for all.
+    pub fn set(value: f64) {
+        *VALUE.lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+
+    /// Returns the value that was set last.
+    pub fn get() -> f64 {
+        *VALUE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
