@@ -1,17 +1,8 @@
 //! Polls futures on the host's call threads, without a thread for each.
 //!
-//! A future is polled by one thread at a time. Wakes are counted as one until it has been polled again:
-//!
-//! ```text
-//!          wake              a thread is free
-//! idle ----------> scheduled ----------------> running --- ready ---> over
-//!  ^                   ^                       |     |
-//!  |                   +------ pending --- notified <- wake
-//!  +------------------------------ pending ----+
-//! ```
+//! Whose turn it is says [`Turns`].
 
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 use std::time::Duration;
@@ -19,17 +10,12 @@ use std::time::Duration;
 use aigis_plugin_api::__private::{Failure, FailureKind};
 use aigis_plugin_api::abi::TaskWaker;
 use aigis_plugin_api::session::Underway;
+use aigis_plugin_api::session::turns::Turns;
 use tokio::task::AbortHandle;
 
 use super::Services;
 use super::lock;
 use super::task::{Pending, release, retain};
-
-const IDLE: u8 = 0;
-const SCHEDULED: u8 = 1;
-const RUNNING: u8 = 2;
-const NOTIFIED: u8 = 3;
-const OVER: u8 = 4;
 
 /// Hears of an outcome, on a thread that may block.
 pub(crate) type Done = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
@@ -38,8 +24,8 @@ pub(crate) type Done = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
 pub(crate) struct Runner {
     own: Weak<Self>,
     waker: TaskWaker,
-    state: AtomicU8,
-    /// Locked by whoever brought `state` to `RUNNING`, so nobody waits for it.
+    turns: Turns,
+    /// Locked by whoever has the turn, so nobody waits for it.
     pending: Mutex<Option<Pending>>,
     ending: Mutex<Ending>,
     services: Weak<dyn Services>,
@@ -66,7 +52,7 @@ impl Runner {
                 release: release::<Self>,
                 wake,
             },
-            state: AtomicU8::new(SCHEDULED),
+            turns: Turns::default(),
             pending: Mutex::new(Some(pending)),
             ending: Mutex::new(Ending {
                 done: Some(done),
@@ -106,7 +92,7 @@ impl Runner {
 
     /// Polls it on this thread.
     pub(crate) fn run(self: &Arc<Self>) {
-        if !self.change(SCHEDULED, RUNNING) {
+        if !self.turns.begin() {
             // Ended in the meantime.
             return;
         }
@@ -121,24 +107,16 @@ impl Runner {
         };
         match polled {
             Poll::Ready(outcome) => self.finish(outcome),
-            Poll::Pending if self.change(RUNNING, IDLE) => {}
+            Poll::Pending if self.turns.pause() => {}
             // Woken meanwhile: others have their turn first.
-            Poll::Pending => {
-                self.state.store(SCHEDULED, Ordering::SeqCst);
-                self.schedule();
-            }
+            Poll::Pending => self.schedule(),
         }
     }
 
     /// Has it polled soon.
     fn wake(self: &Arc<Self>) {
-        loop {
-            match self.state.load(Ordering::SeqCst) {
-                IDLE if self.change(IDLE, SCHEDULED) => return self.schedule(),
-                RUNNING if self.change(RUNNING, NOTIFIED) => return,
-                IDLE | RUNNING => {}
-                _ => return,
-            }
+        if self.turns.wake() {
+            self.schedule();
         }
     }
 
@@ -173,26 +151,13 @@ impl Runner {
     /// Drops it on this thread; where another one polls it, as soon as that is done.
     pub(super) fn end_now(self: &Arc<Self>, failure: Failure) {
         lock(&self.ending).given_up.get_or_insert(failure.clone());
-        loop {
-            match self.state.load(Ordering::SeqCst) {
-                state @ (IDLE | SCHEDULED) if self.change(state, RUNNING) => {
-                    return self.finish(Err(failure));
-                }
-                RUNNING if self.change(RUNNING, NOTIFIED) => return,
-                IDLE | SCHEDULED | RUNNING => {}
-                _ => return,
-            }
+        if self.turns.take() {
+            self.finish(Err(failure));
         }
     }
 
-    fn change(&self, from: u8, to: u8) -> bool {
-        self.state
-            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
-    }
-
     fn finish(&self, outcome: Result<Vec<u8>, Failure>) {
-        self.state.store(OVER, Ordering::SeqCst);
+        self.turns.end();
         let pending = lock(&self.pending).take();
         let outcome = match (outcome, pending.map(Pending::end)) {
             // A panic in the drop says more than that it was given up.
@@ -224,7 +189,7 @@ impl Underway for Runner {
 impl Drop for Runner {
     fn drop(&mut self) {
         // Over, as a rule. Else nobody has a waker of it any more: it would wait for ever.
-        if *self.state.get_mut() != OVER {
+        if !self.turns.are_over() {
             self.finish(Err(Failure::new(
                 FailureKind::Internal,
                 "the future waits for something that has dropped its waker, so it will never go on",

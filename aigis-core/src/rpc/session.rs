@@ -38,12 +38,8 @@ fn fault(message: impl Into<String>) -> Failure {
     Failure::new(FailureKind::Refused, message)
 }
 
-fn malformed(message: impl std::fmt::Display) -> Failure {
-    fault(format!("malformed frame: {message}"))
-}
-
 fn no_import(number: u32) -> Failure {
-    malformed(format_args!(
+    frame::malformed(format_args!(
         "a call names import {number}, which there is not"
     ))
 }
@@ -254,20 +250,22 @@ impl Side for CoreSide {
         match frame.header.kind {
             Kind::Import => {
                 let number = u32::try_from(frame.header.call)
-                    .map_err(|_| malformed("an import's number is below 2^32"))?;
+                    .map_err(|_| frame::malformed("an import's number is below 2^32"))?;
                 let bytes = frame.body.len();
                 self.import(link, number, frame::decode_body(&frame.body)?, bytes)
             }
             Kind::Offer => {
                 let number = frame.header.call;
                 if number == 0 {
-                    return Err(malformed("offers are numbered from 1, this one is 0"));
+                    return Err(frame::malformed(
+                        "offers are numbered from 1, this one is 0",
+                    ));
                 }
                 self.offer(link, number, frame::decode_body(&frame.body)?);
                 Ok(())
             }
-            Kind::Hello => Err(malformed("a second hello")),
-            kind => Err(malformed(format_args!(
+            Kind::Hello => Err(frame::malformed("a second hello")),
+            kind => Err(frame::malformed(format_args!(
                 "a client sends no frames of kind {kind:?}"
             ))),
         }

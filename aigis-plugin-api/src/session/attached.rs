@@ -10,17 +10,13 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::MemfdFlags;
 use rustix::fs::SealFlags;
 
-use super::frame::MAX_BODY;
-use crate::error::{Failure, FailureKind};
+use super::frame::{MAX_BODY, malformed};
+use crate::error::Failure;
 
 const SEALS: SealFlags = SealFlags::WRITE
     .union(SealFlags::SHRINK)
     .union(SealFlags::GROW)
     .union(SealFlags::SEAL);
-
-pub(super) fn malformed(message: &str) -> Failure {
-    Failure::new(FailureKind::Refused, format!("malformed frame: {message}"))
-}
 
 /// Puts a body into memory that can be sent.
 #[cfg(test)]
@@ -52,13 +48,13 @@ pub(super) fn read(memory: &OwnedFd, len: usize) -> Result<Vec<u8>, Failure> {
     }
     let size = rustix::fs::fstat(memory).map_or(0, |stat| stat.st_size);
     if size != len as i64 || len > MAX_BODY {
-        return Err(malformed(&format!(
+        return Err(malformed(format_args!(
             "attached memory should hold {len} bytes, it holds {size}"
         )));
     }
     let mut body = Vec::new();
     body.try_reserve_exact(len)
-        .map_err(|_| malformed(&format!("there is no memory for a body of {len} bytes")))?;
+        .map_err(|_| malformed(format_args!("there is no memory for a body of {len} bytes")))?;
     while body.len() < len {
         let offset = body.len() as u64;
         match rustix::io::pread(memory, spare_capacity(&mut body), offset) {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use super::incoming::{Done, Limits, Underway};
 use super::link::{End, Link, Outgoing, Side};
 use super::reactor::Reactor;
 use super::serving::{Skills, unserved};
-use super::socket;
+use super::{lock, socket};
 use crate::abi::OnOutcome;
 use crate::backend::{self, Backend, Expected, Request};
 use crate::error::{CallError, Failure, FailureKind, SkillFailure, timed_out, too_large};
@@ -125,11 +125,6 @@ impl std::fmt::Debug for Session {
             .field("core_pid", &self.core_pid())
             .finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while one of these was held cannot leave it half changed: each holder does one thing.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The threads that read this process's sessions while nobody waits there.
@@ -239,11 +234,9 @@ impl Session {
         let shared = &self.handle.shared;
         if let Some(skills) = shared.skills.get() {
             skills.close();
-            let link = match &*lock(&shared.state) {
-                State::Up(link) => Arc::clone(link),
-                _ => return,
-            };
-            link.incoming.wait_for_answers(Instant::now() + LAST_CALLS);
+            if let Some(link) = shared.up() {
+                link.incoming.wait_for_answers(Instant::now() + LAST_CALLS);
+            }
         }
     }
 
@@ -335,6 +328,14 @@ impl Shared {
             link.start_offer(&skills.offer(), Box::new(note_refusal));
         }
         Ok(())
+    }
+
+    /// Returns the connection, if there is one.
+    fn up(&self) -> Option<Arc<Link>> {
+        match &*lock(&self.state) {
+            State::Up(link) => Some(Arc::clone(link)),
+            State::Down { .. } | State::Ended(_) => None,
+        }
     }
 
     /// Returns the connection, waiting for one until `deadline`.
@@ -645,10 +646,8 @@ impl Backend for Handle {
     }
 
     fn cancel(&self, call: u64) {
-        let link = match &*lock(&self.shared.state) {
-            State::Up(link) => Arc::clone(link),
-            _ => return,
-        };
-        link.cancel(call);
+        if let Some(link) = self.shared.up() {
+            link.cancel(call);
+        }
     }
 }

@@ -80,7 +80,7 @@ impl TryFrom<u8> for Kind {
             11 => Self::Ring,
             12 => Self::Look,
             other => {
-                return Err(malformed(format!(
+                return Err(malformed(format_args!(
                     "a frame is of kind 1 to 12, this one of kind {other}"
                 )));
             }
@@ -204,7 +204,7 @@ impl<'a> Call<'a> {
     /// # Errors
     /// [`FailureKind::Refused`] saying what is malformed.
     pub fn read(body: &'a [u8]) -> Result<Self, Failure> {
-        let wrong = |what: &str| malformed(format!("a call is an array of {what}"));
+        let wrong = |what: &str| malformed(format_args!("a call is an array of {what}"));
         let Some((&Self::PAIR, rest)) = body.split_first() else {
             return Err(wrong("two: a target and the arguments"));
         };
@@ -214,7 +214,7 @@ impl<'a> Call<'a> {
             _ => u32::deserialize(&mut decoder).map(Target::Import),
         };
         let target = target.map_err(|error| {
-            malformed(format!(
+            malformed(format_args!(
                 "the target of a call is the number of an import or the name of a skill: {error}"
             ))
         })?;
@@ -276,7 +276,8 @@ pub struct Header {
     pub timeout_ms: u32,
 }
 
-fn malformed(message: String) -> Failure {
+/// The failure of whoever has sent what breaks a rule.
+pub fn malformed(message: impl std::fmt::Display) -> Failure {
     Failure::new(FailureKind::Refused, format!("malformed frame: {message}"))
 }
 
@@ -309,7 +310,7 @@ impl Header {
         let attached = kind & ATTACHED != 0;
         let kind = Kind::try_from(kind & !ATTACHED)?;
         if len > MAX_BODY {
-            return Err(malformed(format!(
+            return Err(malformed(format_args!(
                 "its body has {len} bytes, at most {MAX_BODY} are allowed"
             )));
         }
@@ -452,7 +453,7 @@ pub fn write_frame(stream: &mut impl Write, frame: &[u8]) -> io::Result<()> {
 /// # Errors
 /// [`FailureKind::Refused`] saying what is malformed.
 pub fn decode_body<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Failure> {
-    codec::from_slice(body).map_err(|error| malformed(error.to_string()))
+    codec::from_slice(body).map_err(malformed)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use rustix::net::{
 };
 
 use super::attached;
-use super::frame::{HEADER, Header, Kind, MAX_BODY};
+use super::frame::{HEADER, Header, Kind, MAX_BODY, malformed};
 use crate::error::Failure;
 
 /// How much is read at once.
@@ -127,9 +127,7 @@ impl Inbox {
                 }
             }
             if read.flags.contains(ReturnFlags::CTRUNC) || self.descriptors.len() > DESCRIPTORS {
-                return Err(attached::malformed(
-                    "more descriptors came than frames with one",
-                ));
+                return Err(malformed("more descriptors came than frames with one"));
             }
             self.take(&scratch[..read.bytes]).map(|()| Look::Some)
         })
@@ -172,18 +170,18 @@ impl Inbox {
         let (len, kind) = (header.len, header.kind);
         let most = (self.longest)(header, self.greeted).min(MAX_BODY);
         if len > most {
-            return Err(attached::malformed(&format!(
+            return Err(malformed(format_args!(
                 "the body of a frame of kind {kind:?} has {len} bytes, at most {most} are allowed here"
             )));
         }
         if header.attached {
             if !matches!(kind, Kind::Call | Kind::Reply | Kind::Error) {
-                return Err(attached::malformed(&format!(
+                return Err(malformed(format_args!(
                     "a body of kind {kind:?} is never attached"
                 )));
             }
             let memory = self.descriptors.pop_front().ok_or_else(|| {
-                attached::malformed("a frame's body should come in a descriptor, none came")
+                malformed("a frame's body should come in a descriptor, none came")
             })?;
             let body = attached::read(&memory, len)?;
             self.frames.push_back(Received {

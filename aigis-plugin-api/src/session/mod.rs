@@ -19,6 +19,8 @@ mod serving;
 #[doc(hidden)]
 pub mod socket;
 mod spin;
+#[doc(hidden)]
+pub mod turns;
 mod waiting;
 
 pub(crate) use client::Address;
@@ -31,8 +33,15 @@ pub use inbox::{Longest, Received};
 pub use incoming::{Done, Limits, Load, Underway};
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{CallError, Failure, FailureKind};
+
+/// Takes a lock of a session's. What each holder changes is whole at any time, so one that panicked
+/// leaves nothing half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The environment variable that names the inherited descriptor with a [`SessionGrant`].
 #[doc(hidden)]

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::frame::{Offer, OfferedSkill};
 use super::incoming::{Done, Underway};
+use super::lock;
 use super::reactor::Reactor;
+use super::turns::Turns;
 use crate::error::{Failure, FailureKind, timed_out};
 use crate::library::Running;
 use crate::program::{Timer, start_timer, stop_timer};
@@ -91,30 +93,10 @@ pub(super) fn unserved(name: &str) -> Failure {
     Failure::new(FailureKind::NotFound, message).of_skill(name)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that can panic runs while one of these changes: what an author wrote is contained.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Where an async skill is, between two polls or in one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// It waits to be woken.
-    Idle,
-    /// A thread is to poll it.
-    Scheduled,
-    /// A thread polls it.
-    Polling,
-    /// It was woken while it was polled.
-    Woken,
-    Over,
-}
-
-/// A call of an async skill, polled on the threads of the reactor. One thread polls at a time, and
-/// wakes are counted as one until it has been polled again.
+/// A call of an async skill, polled on the threads of the reactor.
 struct Polled {
-    stage: Mutex<Stage>,
-    /// Taken by whoever is at `Polling`, so nobody waits for it.
+    turns: Turns,
+    /// Locked by whoever has the turn, so nobody waits for it.
     running: Mutex<Option<Running>>,
     ending: Mutex<Ending>,
     reactor: Arc<Reactor>,
@@ -130,7 +112,7 @@ struct Ending {
 impl Polled {
     fn new(running: Running, reactor: &Arc<Reactor>, done: Done) -> Arc<Self> {
         Arc::new(Self {
-            stage: Mutex::new(Stage::Scheduled),
+            turns: Turns::default(),
             running: Mutex::new(Some(running)),
             ending: Mutex::new(Ending {
                 done: Some(done),
@@ -143,7 +125,7 @@ impl Polled {
 
     /// Polls it on this thread.
     fn run(self: &Arc<Self>) {
-        if !self.change(Stage::Scheduled, Stage::Polling) {
+        if !self.turns.begin() {
             return;
         }
         // Apart: in an `if let` the lock would be held while it is taken again.
@@ -159,20 +141,10 @@ impl Polled {
         drop(waker);
         match polled {
             Poll::Ready(outcome) => self.finish(outcome),
-            Poll::Pending if self.change(Stage::Polling, Stage::Idle) => {}
+            Poll::Pending if self.turns.pause() => {}
             // Others have their turn first.
-            Poll::Pending if self.change(Stage::Woken, Stage::Scheduled) => self.schedule(),
-            Poll::Pending => {}
+            Poll::Pending => self.schedule(),
         }
-    }
-
-    fn change(&self, from: Stage, to: Stage) -> bool {
-        let mut stage = lock(&self.stage);
-        let changes = *stage == from;
-        if changes {
-            *stage = to;
-        }
-        changes
     }
 
     /// Has a thread poll it.
@@ -185,10 +157,8 @@ impl Polled {
     }
 
     fn awake(self: &Arc<Self>) {
-        if self.change(Stage::Idle, Stage::Scheduled) {
+        if self.turns.wake() {
             self.schedule();
-        } else {
-            self.change(Stage::Polling, Stage::Woken);
         }
     }
 
@@ -212,7 +182,7 @@ impl Polled {
     }
 
     fn finish(&self, outcome: Result<Vec<u8>, Failure>) {
-        *lock(&self.stage) = Stage::Over;
+        self.turns.end();
         let running = lock(&self.running).take();
         let outcome = match (outcome, running.map(Running::end)) {
             // A panic in the drop says more than that it was given up.
@@ -241,7 +211,7 @@ impl Wake for Polled {
 impl Drop for Polled {
     fn drop(&mut self) {
         // Over, as a rule. Else nobody has a waker of it any more: it would wait for ever.
-        if *lock(&self.stage) != Stage::Over {
+        if !self.turns.are_over() {
             self.finish(Err(Failure::new(
                 FailureKind::Internal,
                 "the future waits for something that has dropped its waker, so it will never go on",

@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Thread};
 
+use super::lock;
 use super::number::ByNumber;
 use crate::abi::OnOutcome;
 use crate::error::Failure;
@@ -138,11 +139,6 @@ struct Table {
     waiting: ByNumber<Waiting>,
     /// No call is taken any more.
     closed: bool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while one of these was held cannot leave it half changed: each holder does one thing.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Calls {

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use super::{Errands, Link};
+use super::Link;
 use crate::abi::OnOutcome;
 use crate::error::{Failure, FailureKind, timed_out};
 use crate::session::frame::{self, Kind, Offer};
@@ -45,11 +45,7 @@ impl Link {
         };
         match frame::encode_frame(Kind::Offer, number, 0, offer) {
             Ok(frame) => self.send(frame),
-            Err(failure) => {
-                let mut errands = Errands::default();
-                self.tell(self.calls.complete(number, Err(failure)), &mut errands);
-                errands.call_back();
-            }
+            Err(failure) => self.tell_here(self.calls.complete(number, Err(failure))),
         }
     }
 
