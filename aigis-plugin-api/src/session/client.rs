@@ -37,8 +37,8 @@ const GREETING: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the first pause between two tries to reach the next core is, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
-/// How long a thread waits for an answer before it looks at the clock again.
-const NAP: Duration = Duration::from_secs(1);
+/// How long a thread waits for an answer right where it reads, at most.
+const NAP: Duration = Duration::from_millis(100);
 /// How long a core may take to answer an offer.
 const OFFERING: Duration = Duration::from_mins(1);
 /// How long the calls that are underway may take when this process stops serving.

@@ -123,6 +123,8 @@ pub struct Link {
     next_call: Patience,
     /// How long an answer takes while the other side attends to the ring.
     answer: Patience,
+    /// How long an answer takes that comes after a pause.
+    late_answer: Patience,
     /// How long after an answer this side calls again.
     own_call: Patience,
     /// When the last answer of the other side was there, in nanoseconds since `born`.
@@ -153,8 +155,12 @@ pub struct Link {
 struct Shared {
     ring: Ring,
     bell: OwnedFd,
-    /// Threads of this process that spin on it.
+    /// Threads of this process that spin on it for their answers.
     spinning: AtomicUsize,
+    /// Threads of this process that take what they find in it.
+    takers: AtomicUsize,
+    /// The thread that reads the socket does not hear the bell.
+    deaf: AtomicBool,
 }
 
 /// What the socket is watched for.
@@ -260,7 +266,8 @@ impl Link {
             end: OnceLock::new(),
             ring: OnceLock::new(),
             next_call: Patience::none(),
-            answer: Patience::some(),
+            answer: Patience::of_awake(),
+            late_answer: Patience::of_asleep(),
             own_call: Patience::none(),
             heard: AtomicU64::new(0),
             answered: AtomicU64::new(0),

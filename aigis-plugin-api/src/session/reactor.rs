@@ -17,6 +17,9 @@ use rustix::event::{EventfdFlags, eventfd};
 const IDLE: Duration = Duration::from_secs(10);
 /// How soon somebody waits for events again after a moment in which nobody did.
 const LOOK: Duration = Duration::from_millis(1);
+/// How soon it is at most once what was lent has been in use for a while: on a busy machine every look
+/// takes a core from whoever uses it.
+const LATER_LOOK: Duration = Duration::from_millis(4);
 /// How many threads wait for events at the same time: one that gets its event, and one that is then
 /// there already for the next.
 const POSTS: usize = 2;
@@ -86,6 +89,8 @@ struct State {
     events: u64,
     /// What others look after for now.
     lent: Vec<Weak<dyn Watched>>,
+    /// How long the deputy waits before it asks for that.
+    look: Duration,
     /// Threads that wait for others to leave their posts.
     waiting: usize,
     /// A thread has been started and has not come to its work yet.
@@ -146,6 +151,7 @@ impl Reactor {
     pub fn lend(&self, watched: Weak<dyn Watched>) {
         let mut state = self.shared.lock();
         state.lent.push(watched);
+        state.look = LOOK;
         if state.deputy || state.starting {
             return;
         }
@@ -342,6 +348,10 @@ impl Shared {
         drop(state);
         lent.retain(|lent| lent.upgrade().is_some_and(|lent| !lent.reclaim()));
         state = self.lock();
+        // Whatever was lent meanwhile is looked at soon.
+        if state.lent.is_empty() {
+            state.look = (state.look * 2).min(LATER_LOOK);
+        }
         state.lent.append(&mut lent);
         state
     }
@@ -417,9 +427,14 @@ impl Shared {
                 events = state.events;
                 state.deputy |= deputy;
                 state.idle += 1;
+                let time = match deputy {
+                    true if state.lent.is_empty() => LOOK,
+                    true => state.look,
+                    false => IDLE,
+                };
                 let (again, waited) = self
                     .work
-                    .wait_timeout(state, if deputy { LOOK } else { IDLE })
+                    .wait_timeout(state, time)
                     .unwrap_or_else(PoisonError::into_inner);
                 state = again;
                 state.idle -= 1;

@@ -1,46 +1,63 @@
 //! Waiting without sleeping: for how long it is worth it, and when it is not.
 
 use std::hint;
+use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What comes later than this on average is not waited for in this way.
-const WORTH_IT: u32 = 60_000;
+/// What comes later than this on average, in nanoseconds, is not waited for in this way while both sides
+/// look: neither has to be woken, so it mostly comes much sooner.
+const AWAKE: u32 = 60_000;
+/// The same where the other side has to be woken first, which takes about as long as to be woken oneself.
+const ASLEEP: u32 = 150_000;
 /// What comes no later than this is worth a thread that stays with the socket.
 const NEAR: u32 = 400_000;
-/// The longest wait of this sort, in nanoseconds.
-const LONGEST: u32 = 100_000;
-/// The shortest.
+/// The shortest wait of this sort.
 const SHORTEST: u32 = 10_000;
+/// What takes longer is learned as if it took this long.
+const MOST: u32 = 1_600_000;
 /// One in so many waits is tried out although it has not been worth it.
 const TRY_AGAIN: u32 = 64;
 /// How long a turn without a system call lasts, in looks.
 const LOOKS: u32 = 40;
 /// A thread that gave way for longer than this has found somebody else at work.
 const OTHERS: Duration = Duration::from_micros(60);
-/// For how long nobody spins after that.
-const BUSY: Duration = Duration::from_millis(5);
+/// For how long nobody spins after that, in nanoseconds: to find out costs as much as whoever is at work
+/// takes, so it doubles each time that somebody is found again soon.
+const BUSY: RangeInclusive<u64> = 5_000_000..=1_000_000_000;
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// Until when the machine is taken for busy, in nanoseconds.
 static BUSY_UNTIL: AtomicU64 = AtomicU64::new(0);
-/// With one core, whoever spins keeps the other side from going on.
-static ALONE: LazyLock<bool> =
-    LazyLock::new(|| thread::available_parallelism().is_ok_and(|cores| cores.get() == 1));
+/// For how long it was last.
+static BUSY_FOR: AtomicU64 = AtomicU64::new(0);
+/// To find out reads files, so it is found out once.
+static CORES: LazyLock<usize> =
+    LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+
+/// Returns on how many cores this process may run.
+pub(super) fn cores() -> usize {
+    *CORES
+}
 
 fn now() -> u64 {
     u64::try_from(EPOCH.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn is_busy() -> bool {
-    *ALONE || BUSY_UNTIL.load(Ordering::Relaxed) > now()
+/// Tells whether others were found at work not long ago.
+pub(super) fn is_busy() -> bool {
+    // With one core, whoever spins keeps the other side from going on.
+    cores() == 1 || BUSY_UNTIL.load(Ordering::Relaxed) > now()
 }
 
 fn found_others() {
-    let until = now() + u64::try_from(BUSY.as_nanos()).unwrap_or(0);
-    BUSY_UNTIL.store(until, Ordering::Relaxed);
+    let (now, last) = (now(), BUSY_FOR.load(Ordering::Relaxed));
+    let again = now < BUSY_UNTIL.load(Ordering::Relaxed) + last;
+    let time = if again { last * 2 } else { 0 }.clamp(*BUSY.start(), *BUSY.end());
+    BUSY_FOR.store(time, Ordering::Relaxed);
+    BUSY_UNTIL.store(now + time, Ordering::Relaxed);
 }
 
 /// How long something usually takes to come, learned from how long it took.
@@ -48,6 +65,8 @@ fn found_others() {
 pub(super) struct Patience {
     /// In nanoseconds.
     usual: AtomicU32,
+    /// Up to which usual time it is worth to wait like this.
+    worth: u32,
     asked: AtomicU32,
 }
 
@@ -56,23 +75,32 @@ impl Patience {
     pub(super) fn none() -> Self {
         Self {
             usual: AtomicU32::new(NEAR * 2),
+            worth: AWAKE,
             asked: AtomicU32::new(0),
         }
     }
 
-    /// Expects it soon.
-    pub(super) fn some() -> Self {
+    /// Expects it soon, of another side that looks.
+    pub(super) fn of_awake() -> Self {
         Self {
             usual: AtomicU32::new(SHORTEST),
+            worth: AWAKE,
+            asked: AtomicU32::new(0),
+        }
+    }
+
+    /// Expects it soon, of another side that sleeps.
+    pub(super) fn of_asleep() -> Self {
+        Self {
+            usual: AtomicU32::new(ASLEEP / 2),
+            worth: ASLEEP,
             asked: AtomicU32::new(0),
         }
     }
 
     /// Learns how long it took.
     pub(super) fn took(&self, time: Duration) {
-        let took = u32::try_from(time.as_nanos())
-            .unwrap_or(u32::MAX)
-            .min(LONGEST * 16);
+        let took = u32::try_from(time.as_nanos()).unwrap_or(u32::MAX).min(MOST);
         let usual = self.usual.load(Ordering::Relaxed);
         let next = if took < usual {
             usual - (usual - took) / 4
@@ -89,7 +117,7 @@ impl Patience {
 
     /// Tells whether it comes soon enough to be waited for.
     pub(super) fn is_short(&self) -> bool {
-        self.usual.load(Ordering::Relaxed) <= WORTH_IT
+        self.usual.load(Ordering::Relaxed) <= self.worth
     }
 
     /// Returns how long to spin; `None` when that is not worth it.
@@ -98,10 +126,11 @@ impl Patience {
             return None;
         }
         let usual = self.usual.load(Ordering::Relaxed);
-        let window = if usual <= WORTH_IT {
-            (usual * 3).clamp(SHORTEST, LONGEST)
+        let longest = self.worth * 5 / 3;
+        let window = if usual <= self.worth {
+            (usual * 3).clamp(SHORTEST, longest)
         } else if self.asked.fetch_add(1, Ordering::Relaxed) % TRY_AGAIN == TRY_AGAIN - 1 {
-            LONGEST / 2
+            longest / 2
         } else {
             return None;
         };

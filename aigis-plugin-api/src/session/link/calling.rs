@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{End, Errands, Link, Outgoing, Sent};
+use super::{End, Errands, Link, Outgoing, Sent, Shared};
 use crate::abi::OnOutcome;
 use crate::error::{Failure, FailureKind, timed_out};
 use crate::session::frame::{self, Kind};
@@ -178,7 +178,9 @@ impl Link {
     fn spin_for(&self, waiter: &Arc<Waiter>, position: u64, begun: Instant) -> Option<Duration> {
         let shared = self.ring.get()?;
         let mut took = None;
-        if let Some(window) = self.answer.window() {
+        if let Some(window) = self.answer.window()
+            && let Some(taking) = shared.take()
+        {
             shared.ring.attend();
             shared.spinning.fetch_add(1, Ordering::Relaxed);
             let crowded = || shared.spinning.load(Ordering::Relaxed) > 1;
@@ -200,6 +202,7 @@ impl Link {
             {
                 self.refuse(failure);
             }
+            drop(taking);
             self.hand_off(&mut errands);
             self.answer.took(took.unwrap_or(window * 2));
         }
@@ -214,20 +217,46 @@ impl Link {
     fn lead(&self, inbox: &mut Inbox, waiter: &Arc<Waiter>, deadline: Option<Instant>) {
         self.borrow();
         let mut errands = Errands::of_waiter();
+        self.look_out(inbox, waiter, &mut errands);
+        let mut first = true;
         while waiter.set(Mode::Reading) && self.end.get().is_none() {
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 break;
             }
-            // Without a bell the system may wait for the bytes right where they are read.
-            let waits = self.ring.get().is_none() && left.is_none_or(|left| left > self.nap);
+            let ring = self.ring.get();
+            // Where nobody calls it away, the system may wait for the bytes right where they are read.
+            let waits = std::mem::take(&mut first)
+                && left.is_none_or(|left| left > self.nap)
+                && ring.is_none_or(Shared::turn_deaf);
             if !waits {
                 self.sleep(left);
             }
             self.look(inbox, waits, &mut errands);
+            if waits && let Some(ring) = ring {
+                ring.hear_again();
+            }
             self.hand_off(&mut errands);
         }
         waiter.set(Mode::Awake);
+    }
+
+    /// Looks at the socket for a while before it sleeps there, if this side calls now and then: then the
+    /// other side sleeps, and one wake-up is enough.
+    fn look_out(&self, inbox: &mut Inbox, waiter: &Waiter, errands: &mut Errands) {
+        if self.own_call.is_near() {
+            return;
+        }
+        let Some(window) = self.late_answer.window() else {
+            return;
+        };
+        let look = || {
+            self.look(inbox, false, errands);
+            waiter.is_done() || self.end.get().is_some()
+        };
+        let took = spin(Instant::now(), window, || false, look);
+        self.late_answer.took(took.unwrap_or(window * 2));
+        self.hand_off(errands);
     }
 
     /// Sleeps until the socket can be read, or somebody else has taken what this thread waits for.

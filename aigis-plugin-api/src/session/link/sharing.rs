@@ -3,8 +3,7 @@
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -15,7 +14,7 @@ use crate::session::frame::{self, HEADER, Header, Kind};
 use crate::session::inbox::Received;
 use crate::session::outbox::Packet;
 use crate::session::ring::Ring;
-use crate::session::spin::spin;
+use crate::session::spin::{cores, is_busy, spin};
 
 /// The bytes of shared memory in each direction.
 const RING: usize = 128 << 10;
@@ -25,6 +24,53 @@ static SPINNERS: AtomicUsize = AtomicUsize::new(0);
 thread_local! {
     /// Where a frame out of the ring goes.
     static FRAME: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Shared {
+    fn new(ring: Ring, bell: OwnedFd) -> Self {
+        Self {
+            ring,
+            bell,
+            spinning: AtomicUsize::new(0),
+            takers: AtomicUsize::new(0),
+            deaf: AtomicBool::new(false),
+        }
+    }
+
+    /// Lets this thread take what it finds in the ring; `None` while another waits for its answer where it
+    /// cannot be told of it.
+    pub(super) fn take(&self) -> Option<Taking<'_>> {
+        self.takers.fetch_add(1, Ordering::SeqCst);
+        let taking = Taking(self);
+        (!self.deaf.load(Ordering::SeqCst)).then_some(taking)
+    }
+
+    /// Lets this thread, which reads the socket, wait there without the bell: it spares a system call
+    /// where the machine is too busy for anybody to look at the ring.
+    pub(super) fn turn_deaf(&self) -> bool {
+        if !is_busy() {
+            return false;
+        }
+        self.deaf.store(true, Ordering::SeqCst);
+        let may = self.takers.load(Ordering::SeqCst) == 0;
+        if !may {
+            self.hear_again();
+        }
+        may
+    }
+
+    pub(super) fn hear_again(&self) {
+        self.deaf.store(false, Ordering::SeqCst);
+    }
+}
+
+/// A thread takes what it finds in the ring.
+pub(super) struct Taking<'s>(&'s Shared);
+
+impl Drop for Taking<'_> {
+    fn drop(&mut self) {
+        self.0.takers.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// The shared memory.
@@ -51,13 +97,8 @@ impl Link {
             tail: Vec::new(),
             descriptor: Some(memory),
         };
-        let spinning = AtomicUsize::new(0);
         // Before the other side can say that there is something in it.
-        let _ = self.ring.set(Shared {
-            ring,
-            bell,
-            spinning,
-        });
+        let _ = self.ring.set(Shared::new(ring, bell));
         self.push(offer);
     }
 
@@ -71,12 +112,7 @@ impl Link {
         let ring = Ring::adopt(memory).map_err(|error| refused(&error))?;
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let bell = eventfd(0, flags).map_err(|error| refused(&error))?;
-        let spinning = AtomicUsize::new(0);
-        let _ = self.ring.set(Shared {
-            ring,
-            bell,
-            spinning,
-        });
+        let _ = self.ring.set(Shared::new(ring, bell));
         Ok(())
     }
 
@@ -143,8 +179,10 @@ impl Link {
         if self.next_call.window().is_none() || !self.has_room() {
             return;
         }
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        if SPINNERS.fetch_add(1, Ordering::Relaxed) >= (cores / 2).max(1) {
+        let Some(taking) = shared.take() else {
+            return;
+        };
+        if SPINNERS.fetch_add(1, Ordering::Relaxed) >= (cores() / 2).max(1) {
             SPINNERS.fetch_sub(1, Ordering::Relaxed);
             return;
         }
@@ -179,6 +217,7 @@ impl Link {
             if let Err(failure) = self.drain(&mut errands) {
                 self.refuse(failure);
             }
+            drop(taking);
             errands.call_back();
             self.incoming.work(me);
             self.resume();
