@@ -182,7 +182,9 @@ impl Link {
             && let Some(taking) = shared.take()
         {
             shared.ring.attend();
-            shared.spinning.fetch_add(1, Ordering::Relaxed);
+            // Those that look share the cores: each gives way to the others, and waits for them.
+            let crowd = shared.spinning.fetch_add(1, Ordering::Relaxed) + 1;
+            let crowd = u32::try_from(crowd).unwrap_or(u32::MAX);
             let crowded = || shared.spinning.load(Ordering::Relaxed) > 1;
             let mut errands = Errands::of_waiter();
             let look = || {
@@ -194,7 +196,7 @@ impl Link {
                 }
                 waiter.is_done()
             };
-            took = spin(begun, window, crowded, look);
+            took = spin(begun, window * crowd, crowded, look);
             shared.spinning.fetch_sub(1, Ordering::Relaxed);
             // Even while others look: they may be about to stop as well.
             if shared.ring.leave()
@@ -204,7 +206,7 @@ impl Link {
             }
             drop(taking);
             self.hand_off(&mut errands);
-            self.answer.took(took.unwrap_or(window * 2));
+            self.answer.took(took.unwrap_or(window * 2 * crowd) / crowd);
         }
         if took.is_none() && !waiter.is_done() && !shared.ring.is_taken(position) {
             // Whoever attended is busy with something else: another thread has to look.
