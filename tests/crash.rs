@@ -130,7 +130,9 @@ fn a_core_that_died_names_the_plugin() {
             },
         ),
     ];
-    for (index, (skill, told)) in cases.iter().enumerate() {
+    for (skill, told) in &cases {
+        // A version that has done it twice is not loaded into the core any more.
+        let _ = std::fs::remove_file(home.path().join("run/deaths.json"));
         assert_eq!(die_in(&home, skill), told.dies_of, "{skill}");
         let core = Core::start(&home);
         let crash = crash_of(&home, "faulty").unwrap_or_else(|| panic!("{skill}: nothing told"));
@@ -141,7 +143,7 @@ fn a_core_that_died_names_the_plugin() {
             "{skill}: {crash:?}"
         );
         assert_eq!(crash.generation, 1, "{skill}: {crash:?}");
-        assert_eq!(crash.count as usize, index + 1, "{skill}: {crash:?}");
+        assert_eq!(crash.count, 1, "{skill}: {crash:?}");
         if let Some(thread) = told.thread {
             assert_eq!(crash.thread, thread, "{skill}: {crash:?}");
         }
@@ -171,7 +173,7 @@ fn a_core_that_died_names_the_plugin() {
     // What has ended cleanly adds nothing.
     let core = Core::start(&home);
     let crash = crash_of(&home, "faulty").expect("the same version runs");
-    assert_eq!(crash.count as usize, cases.len());
+    assert_eq!(crash.count, 1);
     // Another version starts afresh.
     let library = FAULTY
         .replace("all is well", "all is better")

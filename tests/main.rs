@@ -9,6 +9,8 @@ mod embedding;
 mod examples;
 mod freshness;
 mod hybrid;
+mod instances;
+mod isolate;
 mod large;
 mod probe;
 mod processes;

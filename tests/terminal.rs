@@ -146,6 +146,8 @@ fn lists_have_their_form(home: &TestHome) {
             "crash": null,
             "slow_calls": [],
             "serving": [],
+            "isolated": null,
+            "processes": [],
         }])
     );
     let skills = list("skills");

@@ -30,6 +30,9 @@ pub struct Grant {
     pub data: PathBuf,
     /// The process id of the core.
     pub core_pid: u32,
+    /// Which of the plugin's processes this is, from 0.
+    #[serde(default)]
+    pub instance: u32,
     /// The `settings` of the plugin's config entry.
     #[serde(default)]
     pub settings: Option<Value>,
@@ -84,6 +87,18 @@ impl Context {
         self.grant.generation
     }
 
+    /// Returns which of the plugin's processes this is, counted from 0: with `INSTANCES` in its manifest or
+    /// its config entry there are several. Everywhere else it is 0.
+    ///
+    /// ```
+    /// # fn f(ctx: &aigis_plugin_api::Context) {
+    /// let cache = ctx.data().join(format!("cache-{}", ctx.instance()));
+    /// # }
+    /// ```
+    pub fn instance(&self) -> u32 {
+        self.grant.instance
+    }
+
     /// Returns the folder that the core works in.
     ///
     /// ```
@@ -106,7 +121,8 @@ impl Context {
         &self.grant.data
     }
 
-    /// Returns the process id of the core. In a skill of a core plugin it is this process's own.
+    /// Returns the process id of the core. In a skill of a core plugin it is this process's own, unless the
+    /// plugin is isolated.
     ///
     /// ```
     /// # fn f(ctx: &aigis_plugin_api::Context) {

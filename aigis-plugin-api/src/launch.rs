@@ -138,6 +138,7 @@ fn by_hand() -> Result<(Session, Grant), Failure> {
         generation: 1,
         home,
         core_pid: session.core_pid(),
+        instance: 0,
         settings: None,
     };
     Ok((session, grant))

@@ -155,6 +155,7 @@ mod tests {
             home: PathBuf::new(),
             data: PathBuf::new(),
             core_pid: 1,
+            instance: 0,
             settings: None,
         };
         Context::new(grant, Logger::to_stderr())

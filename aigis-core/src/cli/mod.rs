@@ -36,6 +36,7 @@ use clap::{Parser, Subcommand};
 use context::Context;
 use error::{CliError, Exit};
 
+use crate::host::{self, ISOLATE_ARGUMENT};
 use crate::loader::{self, PROBE_ARGUMENT};
 use crate::supervisor::{self, SHIM_ARGUMENT};
 
@@ -78,11 +79,12 @@ enum Command {
 
 /// Runs the program with the arguments of this process.
 ///
-/// Hidden first arguments make it one of the core's own processes, a shim or a probe, instead.
+/// Hidden first arguments make it one of the core's own processes, a shim, a probe or that of an isolated library, instead.
 pub fn main() -> ExitCode {
     match std::env::args_os().nth(1) {
         Some(first) if first == SHIM_ARGUMENT => supervisor::shim_main(),
         Some(first) if first == PROBE_ARGUMENT => loader::probe_main(),
+        Some(first) if first == ISOLATE_ARGUMENT => return host::isolate_main(),
         _ => {}
     }
     let cli = match Cli::try_parse() {

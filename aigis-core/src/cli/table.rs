@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::host::{PluginStatus, SkillInfo};
+use crate::host::{PluginStatus, ProcessStatus, SkillInfo};
 
 /// The columns of the table of plugins; the last has no width.
 const TITLES: [&str; 7] = ["NAME", "KIND", "STATE", "PID", "RESTARTS", "GEN", "SOURCE"];
@@ -49,6 +49,18 @@ pub(super) fn plugins(statuses: &[PluginStatus]) -> String {
             };
             let _ = writeln!(text, "  crash: {told}{times}");
         }
+        if let Some(isolation) = status.isolated {
+            let _ = writeln!(
+                text,
+                "  isolated: its library runs in a process of its own, {}",
+                isolation.reason()
+            );
+        }
+        // One alone stands in the line above.
+        let several = status.processes.len() > 1;
+        for process in status.processes.iter().filter(|_| several) {
+            text.push_str(&one_of_several(process));
+        }
         for process in &status.serving {
             let calls = match process.calls {
                 1 => "1 call is".to_owned(),
@@ -72,6 +84,24 @@ pub(super) fn plugins(statuses: &[PluginStatus]) -> String {
         }
     }
     text
+}
+
+/// Says how one of several processes is.
+fn one_of_several(process: &ProcessStatus) -> String {
+    let which = match process.instance {
+        Some(number) => format!("instance {number}"),
+        None => "library".to_owned(),
+    };
+    let runs = match process.pid {
+        Some(pid) => format!(", process {pid}"),
+        None => String::new(),
+    };
+    let restarts = match process.restarts {
+        0 => String::new(),
+        1 => ", 1 restart".to_owned(),
+        count => format!(", {count} restarts"),
+    };
+    format!("  {which}: {}{runs}{restarts}\n", process.state)
 }
 
 fn line(text: &mut String, cells: &[impl AsRef<str>; 7], widths: &[usize; 7]) {

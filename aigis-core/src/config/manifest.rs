@@ -42,6 +42,10 @@ pub struct Manifest {
     pub secrets: Vec<Secret>,
     /// How often the plugin is restarted; `None` never restarts it.
     pub restart: Option<u32>,
+    /// How many processes of the plugin there are; `None` stands for one.
+    pub instances: Option<u32>,
+    /// Whether the plugin's library runs in a process of its own instead of in the core.
+    pub isolate: bool,
     /// How long a call of one of its skills in the core may take before that is reported; `None` never reports it.
     pub call_timeout: Option<Duration>,
     /// How many bytes the arguments, and likewise the result, of a call of its skills over a session may have; `None`
@@ -231,6 +235,8 @@ impl Manifest {
             requirements: checked.requirements,
             secrets: checked.secrets,
             restart: checked.restart,
+            instances: checked.instances,
+            isolate: checked.isolate,
             call_timeout: checked.call_timeout,
             max_message: checked.max_message,
             host: checked.host.unwrap_or_default(),

@@ -20,6 +20,8 @@ pub(super) enum OptionName {
     RequirementsFile,
     Secrets,
     Restart,
+    Instances,
+    Isolate,
     CallTimeout,
     MaxMessage,
     Host,
@@ -29,7 +31,7 @@ pub(super) enum OptionName {
 }
 
 /// The names that options have in a manifest. The original documents one spelling and uses the other.
-const SPELLINGS: [(&str, OptionName); 15] = [
+const SPELLINGS: [(&str, OptionName); 17] = [
     ("PLUGIN_TYPE", OptionName::PluginType),
     ("ENTRYPOINT", OptionName::Entrypoint),
     ("SYSTEM_REQUIREMENTS", OptionName::SystemRequirements),
@@ -39,6 +41,8 @@ const SPELLINGS: [(&str, OptionName); 15] = [
     ("REQUIREMENT_FILE", OptionName::RequirementsFile),
     ("SECRETS", OptionName::Secrets),
     ("RESTART", OptionName::Restart),
+    ("INSTANCES", OptionName::Instances),
+    ("ISOLATE", OptionName::Isolate),
     ("CALL_TIMEOUT", OptionName::CallTimeout),
     ("MAX_MESSAGE", OptionName::MaxMessage),
     ("HOST", OptionName::Host),

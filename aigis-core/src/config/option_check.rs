@@ -17,6 +17,9 @@ const ROOT: &str = "{root}";
 /// The most restarts that can be asked for.
 const MAX_RESTARTS: u32 = 1_000_000;
 
+/// The most processes of one plugin that can be asked for.
+const MAX_INSTANCES: u32 = 64;
+
 /// The longest timeout of calls that can be asked for: a year.
 const MAX_CALL_TIMEOUT: f64 = 365.0 * 24.0 * 60.0 * 60.0;
 
@@ -49,6 +52,8 @@ pub(super) struct Checked {
     pub(super) requirements: Option<Requirements>,
     pub(super) secrets: Vec<Secret>,
     pub(super) restart: Option<u32>,
+    pub(super) instances: Option<u32>,
+    pub(super) isolate: bool,
     pub(super) call_timeout: Option<Duration>,
     pub(super) max_message: Option<usize>,
     pub(super) host: Option<Host>,
@@ -78,6 +83,8 @@ pub(super) fn check(
         requirements: checker.requirements(),
         secrets: checker.secrets(),
         restart: checker.restart(),
+        instances: checker.instances(),
+        isolate: checker.isolate(),
         call_timeout: checker.call_timeout(),
         max_message: checker.max_message(),
         host: checker.host(),
@@ -250,6 +257,63 @@ impl<'a> Checker<'a> {
             self.mistakes.push(value_error(setting, message));
         }
         accepted
+    }
+
+    fn instances(&mut self) -> Option<u32> {
+        let setting = self.options.get(OptionName::Instances)?;
+        let hint = format!(
+            "write how many processes of the plugin share its work; leave `{}` out for one",
+            setting.name
+        );
+        let RawValue::Integer(count) = setting.value.value else {
+            self.wrong_type(setting, "an integer", &hint);
+            return None;
+        };
+        let accepted = u32::try_from(count)
+            .ok()
+            .filter(|count| (1..=MAX_INSTANCES).contains(count));
+        if accepted.is_none() {
+            let message = format!(
+                "`{}` must be at least 1 and at most {MAX_INSTANCES}",
+                setting.name
+            );
+            self.mistakes
+                .push(value_error(setting, message).with_hint(hint));
+            return None;
+        }
+        if self.kind == PluginKind::Core {
+            self.warn(
+                setting,
+                "is ignored: a core plugin has no process of its own",
+                "leave it out, or make the plugin an internal one",
+            );
+            return None;
+        }
+        accepted
+    }
+
+    fn isolate(&mut self) -> bool {
+        let Some(setting) = self.options.get(OptionName::Isolate) else {
+            return false;
+        };
+        let RawValue::Boolean(isolate) = setting.value.value else {
+            let hint = format!(
+                "write `true` to have the plugin's library run in a process of its own; leave `{}` out to load it \
+                 into the core",
+                setting.name
+            );
+            self.wrong_type(setting, "a boolean", &hint);
+            return false;
+        };
+        if self.kind == PluginKind::External {
+            self.warn(
+                setting,
+                "is ignored: an external plugin has no library, and runs in a process of its own anyway",
+                "leave it out",
+            );
+            return false;
+        }
+        isolate
     }
 
     fn call_timeout(&mut self) -> Option<Duration> {

@@ -14,7 +14,7 @@ use super::{HostError, Inner, lock};
 use crate::config::PluginName;
 use crate::loader::crash::CrashFile;
 use crate::loader::guard::{Slot, Visit};
-use crate::loader::{Done, Route, Runner, Services};
+use crate::loader::{self, Done, Entering, Route, Services};
 use crate::logging::Level;
 use crate::logging::spans::{Around, Carried};
 use crate::logging::twin::Record;
@@ -60,11 +60,11 @@ impl Inner {
     ) -> Result<Vec<u8>, Failure> {
         // Inside until the call has returned: it keeps the generation where it is.
         let visit = visit.ok_or_else(|| self.not_found(name))?;
-        if let Some(remote) = visit.serving().remote().map(Arc::clone) {
+        if let Some(entering) = visit.serving().remote().map(Entering::new) {
             visit.serving().admit(expects)?;
             // It lasts as long as another process likes, and nothing of it runs here.
             drop(visit);
-            let outcome = remote.call(name, arguments, timeout);
+            let outcome = entering.remote().call(name, arguments, timeout);
             return outcome.map_err(|failure| failure.of_skill(name));
         }
         visit.serving().serve(expects, arguments, timeout)
@@ -87,35 +87,11 @@ impl Inner {
                 return None;
             }
         };
-        if let Some(remote) = visit.serving().remote().map(Arc::clone) {
+        if let Some(entering) = visit.serving().remote().map(Entering::new) {
             drop(visit);
-            return remote.start(name, arguments, timeout, done);
+            return entering.remote().start(name, arguments, timeout, done);
         }
-        let pending = match visit.serving().begin(arguments) {
-            Ok(pending) => pending,
-            Err(failure) => {
-                done(Err(failure.of_skill(name)));
-                return None;
-            }
-        };
-        let Some(pending) = pending else {
-            let outcome = visit.serving().call(arguments, timeout);
-            drop(visit);
-            done(outcome.map_err(|failure| failure.of_skill(name)));
-            return None;
-        };
-        // From here on the future keeps the generation.
-        drop(visit);
-        let of = name.to_owned();
-        let done = move |outcome: Result<_, Failure>| {
-            done(outcome.map_err(|failure| failure.of_skill(&of)));
-        };
-        let runner = Runner::new(pending, Box::new(done));
-        if let Some(timeout) = timeout {
-            runner.give_up_after(timeout, timed_out(name, timeout));
-        }
-        runner.run();
-        Some(runner)
+        loader::begin(visit, arguments, timeout, done)
     }
 
     fn not_found(&self, name: &str) -> Failure {

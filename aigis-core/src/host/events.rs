@@ -94,6 +94,11 @@ impl Logs {
         })
     }
 
+    /// Returns the least level that is kept.
+    pub(crate) fn threshold(&self) -> Level {
+        self.threshold
+    }
+
     /// Tells whether records of this level are kept.
     pub(crate) fn keeps(&self, level: Level) -> bool {
         level >= self.threshold

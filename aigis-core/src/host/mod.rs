@@ -29,12 +29,19 @@ mod compatibility;
 mod core_skills;
 mod deaths;
 mod events;
+mod grants;
+mod instances;
+mod isolate;
+mod isolated;
+mod launch;
+mod library;
 mod limits;
 mod offering;
 mod operations;
 mod plugin;
 mod prepare;
 mod process;
+mod processes;
 mod remote;
 mod replace;
 mod requirements;
@@ -72,6 +79,7 @@ use crate::registry::{Part, Registry};
 use crate::rpc::Server;
 
 use events::Logs;
+use isolated::Isolated;
 use limits::MessageLimits;
 use operations::Reload;
 use plugin::Plugin;
@@ -82,9 +90,10 @@ pub use builder::{HostBuilder, StartError};
 pub use calls::{STEP_FAILED, UNKNOWN_PLUGIN};
 pub use deaths::Crash;
 pub use events::{Event, Observer};
+pub(crate) use isolate::{ISOLATE_ARGUMENT, isolate_main};
 pub use requirements::RequirementsError;
 pub use secrets::SecretsError;
-pub use status::{PluginStatus, ServingProcess, SkillInfo, State};
+pub use status::{Isolation, PluginStatus, ProcessStatus, ServingProcess, SkillInfo, State};
 pub use step::{Step, StepError};
 
 /// Why a host does not do what it was asked.
@@ -203,6 +212,8 @@ struct Launched {
     plugin: Arc<Plugin>,
     /// The number of the launch.
     number: u64,
+    /// The library that it runs, if it is not the plugin's program.
+    isolated: Option<Arc<Isolated>>,
     up: Option<oneshot::Sender<()>>,
 }
 
@@ -267,15 +278,15 @@ impl Inner {
     pub(crate) fn skills(&self) -> Vec<SkillInfo> {
         let offers = self.registry().offers();
         let plugins = self.plugins();
-        let is_served = |name: &PluginName| {
+        let is_served = |name: &PluginName, part: Part| {
             let found = plugins.iter().find(|plugin| plugin.name() == name);
-            found.is_some_and(|plugin| plugin.offering.is_served())
+            found.is_some_and(|plugin| plugin.is_served(part))
         };
         offers
             .into_iter()
             .map(|(plugin, part, offer)| SkillInfo {
                 name: offer.name.clone(),
-                available: part == Part::Library || is_served(&plugin),
+                available: is_served(&plugin, part),
                 plugin: plugin.to_string(),
                 signature: offer.signature.to_string(),
                 doc: offer.doc.clone(),
@@ -319,11 +330,13 @@ impl Inner {
         token: &str,
         plugin: &Arc<Plugin>,
         number: u64,
+        isolated: Option<Arc<Isolated>>,
         up: oneshot::Sender<()>,
     ) {
         let launched = Launched {
             plugin: Arc::clone(plugin),
             number,
+            isolated,
             up: Some(up),
         };
         lock(&self.launched).insert(token.to_owned(), launched);

@@ -2,16 +2,15 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aigis_plugin_api::__private::{Failure, FailureKind, differences};
 use aigis_plugin_api::session::frame::{Offer, OfferedSkill};
 
 use super::compatibility;
+use super::instances::{Instance, Instances};
 use super::plugin::Plugin;
 use super::remote::Elsewhere;
-use super::status::ServingProcess;
 use super::{Inner, lock};
 use crate::config::PluginName;
 use crate::loader::guard::{Change, Within, seats};
@@ -25,13 +24,10 @@ const MAX_SKILLS: usize = 10_000;
 
 /// What the processes of one plugin serve.
 pub(crate) struct Offering {
-    plugin: PluginName,
     /// Held for the whole of a change.
     current: Mutex<Current>,
     /// The processes that serve it.
-    instances: Mutex<Vec<Arc<Instance>>>,
-    /// Counts calls, so that instances with as many as another have their turns.
-    turn: AtomicUsize,
+    pub(super) instances: Arc<Instances>,
     requests: Mutex<Requests>,
 }
 
@@ -42,14 +38,6 @@ struct Current {
     skills: Vec<OfferedSkill>,
     /// What callers find in slots.
     servings: Box<[Serving]>,
-}
-
-/// One process.
-pub(super) struct Instance {
-    session: Arc<SessionInfo>,
-    pub(super) callee: Arc<dyn Callee>,
-    /// The calls that it has not answered.
-    underway: AtomicUsize,
 }
 
 /// The offers that have not been looked at, in their order.
@@ -71,93 +59,13 @@ pub(super) struct Request {
     pub(super) answer: Answer,
 }
 
-/// A call that a process has not answered.
-pub(super) struct Busy(Arc<Instance>);
-
-impl Busy {
-    pub(super) fn callee(&self) -> &Arc<dyn Callee> {
-        &self.0.callee
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.underway.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Offering {
     pub(super) fn new(plugin: &PluginName) -> Self {
         Self {
-            plugin: plugin.clone(),
             current: Mutex::default(),
-            instances: Mutex::default(),
-            turn: AtomicUsize::new(0),
+            instances: Instances::new(plugin),
             requests: Mutex::default(),
         }
-    }
-
-    /// Returns the process with the fewest calls underway, with one more.
-    pub(super) fn pick(&self) -> Option<Busy> {
-        let instances = lock(&self.instances);
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let (before, from) = instances.split_at(turn.checked_rem(instances.len())?);
-        let there = from.iter().chain(before).filter(|it| it.callee.is_there());
-        let free = there.min_by_key(|it| it.underway.load(Ordering::Relaxed))?;
-        free.underway.fetch_add(1, Ordering::Relaxed);
-        Some(Busy(Arc::clone(free)))
-    }
-
-    /// The failure of a call for which there is no process.
-    pub(super) fn unavailable(&self, name: &str) -> Failure {
-        let message = format!(
-            "the process of plugin `{}`, which serves {name}, is not running; {name} was not called",
-            self.plugin
-        );
-        Failure::new(FailureKind::Unavailable, message).of_skill(name)
-    }
-
-    /// Tells whether what it offers can be called.
-    pub(super) fn is_served(&self) -> bool {
-        lock(&self.instances).iter().any(|it| it.callee.is_there())
-    }
-
-    /// Forgets the process of a session that has ended; returns whether it was the last.
-    pub(super) fn leave(&self, session: u64) -> bool {
-        let mut instances = lock(&self.instances);
-        let place = instances.iter().position(|it| it.session.id == session);
-        let gone = place.map(|place| instances.remove(place));
-        let last = gone.is_some() && instances.is_empty();
-        drop(instances);
-        // Its connection may end with it, and not under the lock.
-        drop(gone);
-        last
-    }
-
-    /// Says which processes serve.
-    pub(super) fn status(&self) -> Vec<ServingProcess> {
-        let instances = lock(&self.instances);
-        let all = instances.iter().map(|it| ServingProcess {
-            pid: it.session.pid,
-            session: it.session.id,
-            calls: it.underway.load(Ordering::Relaxed),
-        });
-        all.collect()
-    }
-
-    /// Puts `instances` in the place of those that there were.
-    fn served_by(&self, instances: Vec<Arc<Instance>>) {
-        let before = std::mem::replace(&mut *lock(&self.instances), instances);
-        drop(before);
-    }
-
-    /// Returns the processes that serve on other sessions.
-    fn others(&self, session: u64) -> Vec<Arc<Instance>> {
-        let instances = lock(&self.instances);
-        let others = instances
-            .iter()
-            .filter(|it| it.session.id != session && it.callee.is_there());
-        others.map(Arc::clone).collect()
     }
 }
 
@@ -226,12 +134,8 @@ impl Inner {
         let Some(generation) = self.launch_of(&request.token) else {
             return Err(refused("the launch that it belongs to is over".to_owned()));
         };
-        let instance = Arc::new(Instance {
-            session: Arc::clone(&request.session),
-            callee: Arc::clone(&request.callee),
-            underway: AtomicUsize::new(0),
-        });
-        let mut instances = offering.others(request.session.id);
+        let instance = Instance::new(&request.session, &request.callee);
+        let mut instances = offering.instances.others(request.session.id);
         if !instances.is_empty() {
             if let Some(differs) = difference(&current.skills, &skills) {
                 return Err(refused(format!(
@@ -241,20 +145,20 @@ impl Inner {
                 )));
             }
             instances.push(instance);
-            offering.served_by(instances);
+            offering.instances.served_by(instances);
             return Ok(());
         }
         let offers: Vec<Arc<registry::Offer>> = skills
             .iter()
             .map(|skill| Arc::new(registered(plugin.name(), generation, skill)))
             .collect();
-        let remote: Arc<dyn Remote> = Arc::new(Elsewhere::new(self, plugin));
+        let remote: Arc<dyn Remote> = Arc::new(Elsewhere::new(self, &offering.instances));
         let servings: Box<[Serving]> = offers
             .iter()
             .map(|offer| Serving::of_process(Arc::clone(offer), &remote))
             .collect();
         self.offer_instead(plugin, &mut current, offers, servings, || {
-            offering.served_by(vec![Arc::clone(&instance)]);
+            offering.instances.served_by(vec![Arc::clone(&instance)]);
         })
         .map_err(|conflicts| {
             let lines: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
@@ -268,7 +172,7 @@ impl Inner {
         }
         if !request.callee.is_there() {
             // It ended meanwhile, and nobody may have found it here.
-            offering.leave(request.session.id);
+            offering.instances.leave(request.session.id);
         }
         Ok(())
     }
@@ -276,7 +180,7 @@ impl Inner {
     /// Takes away what the processes of a plugin have served.
     pub(super) fn withdraw_offering(&self, plugin: &Plugin) {
         let mut current = lock(&plugin.offering.current);
-        plugin.offering.served_by(Vec::new());
+        plugin.offering.instances.served_by(Vec::new());
         current.skills.clear();
         if !current.servings.is_empty() {
             // Whoever offers nothing is in nobody's way.

@@ -4,7 +4,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::isolated::Isolated;
+use super::library::{self, Library};
 use super::plugin::{Candidate, Plugin, Running};
+use super::processes::{Condition, Role};
 use super::step::StepError;
 use super::swap::Incoming;
 use super::{HostError, Inner, Phase, PluginStatus, State, full_message, lock};
@@ -150,7 +153,7 @@ impl Inner {
                 Ok(candidate) => candidates.push(candidate),
                 Err(error) => {
                     let unused = candidates.iter_mut().filter_map(|one| one.library.take());
-                    loader::retire(unused.collect());
+                    library::retire(unused.collect());
                     return Err(error);
                 }
             }
@@ -262,9 +265,9 @@ impl Inner {
                 self.logs.core(Level::Error, message);
                 continue;
             };
-            if running.has_process() {
+            if running.has_processes() {
                 plugin.enter(self, State::Stopping, None);
-                running.stop_process(self);
+                running.stop_processes(self);
             }
         }
         // They have been told to end; what they leave running would outlive this process.
@@ -300,22 +303,42 @@ impl Inner {
         self.changed.notify_all();
     }
 
-    /// Ends a plugin whose process, launch `id`, has ended for good.
-    pub(crate) fn bury(&self, plugin: &Plugin, id: u64, state: State, error: Option<String>) {
+    /// Lets go of a process, launch `id`, that has ended for good; with the last one ends the plugin.
+    pub(super) fn bury(&self, plugin: &Plugin, id: u64, role: Role, now: Condition) {
         let mut running = plugin.lock_running();
         // A stop or a reload that came first has taken the process and decides what follows.
         if !running.forget_process(id) {
             return;
         }
+        if running.has_processes() {
+            return plugin.process_is(self, role, now);
+        }
         self.unload(plugin, &mut running);
+        self.tell_end(plugin);
+        plugin.process_is(self, role, now);
+    }
+
+    /// Takes away what an isolated library offers whose process has ended for good.
+    pub(super) fn bury_library(&self, plugin: &Plugin, isolated: &Arc<Isolated>, now: Condition) {
+        let mut running = plugin.lock_running();
+        // A stop or a reload that came first decides what follows.
+        let is_own = |library: &Library| library.is(isolated);
+        if !running.library.as_ref().is_some_and(is_own) {
+            return;
+        }
+        self.withdraw(plugin, &mut running);
+        if !running.has_processes() {
+            self.unload(plugin, &mut running);
+            self.tell_end(plugin);
+        }
+        plugin.process_is(self, Role::Library, now);
+    }
+
+    fn tell_end(&self, plugin: &Plugin) {
         let name = plugin.name().as_str();
         self.logs.plugin(name, Level::Shutdown, "Plugin shut down.");
-        self.logs
-            .core(Level::Warn, format!("{name} has terminated."));
-        match error {
-            Some(error) => plugin.fail(self, state, error),
-            None => plugin.enter(self, state, None),
-        }
+        let message = format!("{name} has terminated.");
+        self.logs.core(Level::Warn, message);
     }
 }
 

@@ -1,30 +1,28 @@
 //! One plugin of a host, from its config entry to its end.
 
-use std::fs;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
-use aigis_plugin_api::__private::Grant;
-use aigis_plugin_api::codec::Value;
-
+use super::isolated::Isolated;
+use super::library::Library;
 use super::offering::Offering;
 use super::prepare::Prepared;
 use super::process::{self, Process};
-use super::secrets::{self, Delivered};
+use super::processes::{Condition, Processes, Role};
+use super::secrets::Delivered;
 use super::step::{Step, StepError};
 use super::swap::Incoming;
-use super::{Crash, Inner, PluginStatus, State, lock};
-use crate::config::{GitReference, Manifest, PluginEntry, PluginKind, PluginName};
-use crate::home::at;
-use crate::loader::{Generation, GenerationState, Life};
+use super::{Crash, Inner, Isolation, PluginStatus, State, lock};
+use crate::config::{GitReference, PluginEntry, PluginKind, PluginName};
+use crate::loader::{GenerationState, Life};
 use crate::logging::Level;
+use crate::registry::Part;
 
 /// How long the last call of a retired generation is waited for.
-const DRAIN: Duration = Duration::from_secs(10);
+pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long a `cleanup` may take.
-const CLEANUP: Duration = Duration::from_secs(30);
+pub(super) const CLEANUP: Duration = Duration::from_secs(30);
 
 /// One plugin.
 pub(crate) struct Plugin {
@@ -49,16 +47,22 @@ struct Live {
     /// How the core has died in it before.
     crash: Option<Crash>,
     /// The library that serves.
-    library: Option<Arc<Generation>>,
+    library: Option<Library>,
+    /// Why that is isolated.
+    isolation: Option<Isolation>,
     /// The loaded versions of its library, the oldest first.
     lives: Vec<Arc<Life>>,
+    /// Those that are isolated and may not have ended.
+    apart: Vec<Weak<Isolated>>,
+    /// What was launched for it.
+    processes: Processes,
 }
 
 /// What runs of a plugin.
 #[derive(Default)]
 pub(crate) struct Running {
-    pub(super) library: Option<Arc<Generation>>,
-    process: Option<Process>,
+    pub(super) library: Option<Library>,
+    processes: Vec<Process>,
 }
 
 /// How many versions that are gone from memory are remembered.
@@ -71,7 +75,7 @@ pub(crate) struct Candidate {
     /// Taken back if it does not come to its turn.
     secrets: Delivered,
     /// Its library, loaded but not open.
-    pub(super) library: Option<Arc<Generation>>,
+    pub(super) library: Option<Library>,
 }
 
 impl Plugin {
@@ -88,7 +92,10 @@ impl Plugin {
                 error: None,
                 crash,
                 library: None,
+                isolation: None,
                 lives: Vec::new(),
+                apart: Vec::new(),
+                processes: Processes::default(),
             }),
             running: Mutex::default(),
         }
@@ -120,8 +127,82 @@ impl Plugin {
                 .iter()
                 .flat_map(|life| life.slow_calls())
                 .collect(),
-            serving: self.offering.status(),
+            serving: live
+                .library
+                .iter()
+                .filter_map(Library::isolated)
+                .flat_map(|isolated| isolated.instances.status())
+                .chain(self.offering.instances.status())
+                .collect(),
+            isolated: live.isolation,
+            processes: live.processes.status(),
         }
+    }
+
+    /// Tells whether the processes that serve one half of it can be called; what the core has loaded can
+    /// always.
+    pub(super) fn is_served(&self, part: Part) -> bool {
+        match part {
+            Part::Process => self.offering.instances.is_served(),
+            Part::Library => match self.serving() {
+                Some(Library::Isolated(isolated)) => isolated.instances.is_served(),
+                _ => true,
+            },
+        }
+    }
+
+    /// Notes that a version of its library runs in a process of its own.
+    pub(super) fn runs_apart(&self, isolated: &Arc<Isolated>) {
+        let mut live = lock(&self.live);
+        live.apart.retain(|one| one.strong_count() > 0);
+        live.apart.push(Arc::downgrade(isolated));
+    }
+
+    /// Says why its library is isolated, if it is.
+    pub(super) fn is_isolated(&self, isolation: Option<Isolation>) {
+        lock(&self.live).isolation = isolation;
+    }
+
+    /// Expects so many processes of its program.
+    pub(super) fn begins(&self, inner: &Inner, of: u32) {
+        {
+            let mut live = lock(&self.live);
+            live.processes.forget(|role| role != Role::Library);
+            (0..of).for_each(|instance| live.processes.begin(Role::Program(instance)));
+        }
+        self.enter(inner, State::Starting, None);
+    }
+
+    /// Expects the process of an isolated library, or none.
+    pub(super) fn has_library_process(&self, isolated: bool) {
+        let mut live = lock(&self.live);
+        live.processes.forget(|role| role == Role::Library);
+        if isolated {
+            live.processes.begin(Role::Library);
+        }
+    }
+
+    /// Forgets its processes: none is left.
+    pub(super) fn forget_processes(&self) {
+        lock(&self.live).processes.forget(|_| true);
+    }
+
+    /// Says how one of its processes is, and with that the plugin.
+    pub(super) fn process_is(&self, inner: &Inner, role: Role, now: Condition) {
+        let state = {
+            let mut live = lock(&self.live);
+            if !live.processes.note(role, now) {
+                return;
+            }
+            let Some(together) = live.processes.together() else {
+                return;
+            };
+            live.state = together.state;
+            live.pid = together.pid;
+            live.error = together.error;
+            together.state
+        };
+        inner.state_changed(self.name(), state);
     }
 
     /// Says what is known of how the core has died in the version that is loaded.
@@ -143,13 +224,14 @@ impl Plugin {
     }
 
     /// Returns the library that serves, whatever is being done with the plugin.
-    pub(super) fn serving(&self) -> Option<Arc<Generation>> {
+    pub(super) fn serving(&self) -> Option<Library> {
         lock(&self.live).library.clone()
     }
 
     /// Takes `library` for the one that serves.
-    pub(super) fn serves(&self, library: Option<&Arc<Generation>>) {
-        lock(&self.live).library = library.map(Arc::clone);
+    pub(super) fn serves(&self, library: Option<&Library>) {
+        let before = std::mem::replace(&mut lock(&self.live).library, library.cloned());
+        drop(before);
     }
 
     /// Tells whether what serves would hand its state over to a next version.
@@ -162,6 +244,14 @@ impl Plugin {
     pub(crate) fn is_around_here(&self) -> bool {
         let serving = self.serving();
         serving.is_some_and(|library| library.within().is_here())
+    }
+
+    /// Has the versions of its library that are isolated end, whatever is still underway in them.
+    fn hurry(&self) {
+        let limit = Instant::now() + DRAIN;
+        for isolated in lock(&self.live).apart.iter().filter_map(Weak::upgrade) {
+            isolated.instances.hurry(limit);
+        }
     }
 
     fn lives(&self) -> Vec<Arc<Life>> {
@@ -202,8 +292,10 @@ impl Plugin {
         inner.state_changed(self.name(), state);
     }
 
-    pub(crate) fn count_restart(&self) {
-        lock(&self.live).restarts += 1;
+    pub(super) fn count_restart(&self, role: Role) {
+        let mut live = lock(&self.live);
+        live.restarts += 1;
+        live.processes.count_restart(role);
     }
 
     /// Gives a number to a load or launch that is about to be tried.
@@ -273,13 +365,16 @@ impl Inner {
         }
         let library = match file {
             Some(file) => {
-                let library = self.open_library(plugin, &file, number).map_err(failed)?;
-                if let Some(timeout) = prepared.manifest.call_timeout {
-                    crate::loader::watch(&library, timeout);
-                }
-                Some(library)
+                let library = self.open_library(plugin, &prepared.manifest, &file, number);
+                Some(library.map_err(failed)?)
             }
-            None => None,
+            None => {
+                if prepared.manifest.isolate {
+                    let message = "there is nothing to isolate: it has no library";
+                    self.logs.plugin(name.as_str(), Level::Warn, message);
+                }
+                None
+            }
         };
         if is_core && !plugin.state().is_settled() {
             plugin.enter(self, State::Starting, None);
@@ -302,22 +397,27 @@ impl Inner {
         // Whom the old ones were for is gone, or goes with them.
         let secrets = candidate.secrets.keep();
         if plugin.entry.kind == PluginKind::Core {
-            if let Some(library) = &running.library {
-                library.hold(secrets);
+            match &running.library {
+                Some(Library::Loaded(library)) => library.hold(secrets),
+                Some(Library::Isolated(isolated)) => {
+                    isolated.hold(secrets);
+                    // It is as its process is.
+                    return Ok(());
+                }
+                None => {}
             }
             plugin.enter(self, State::Ready, Some(std::process::id()));
             return Ok(());
         }
         // The skills of a hybrid are switched over first: should its library fail, what ran before
         // runs on. Its old process has ended before the new one starts.
-        if let Some(process) = running.process.take() {
+        if running.has_processes() {
             plugin.enter(self, State::Stopping, None);
-            process.stop(self);
+            running.stop_processes(self);
         }
-        plugin.enter(self, State::Starting, None);
         match process::start(self, plugin, candidate.prepared, candidate.number, secrets) {
-            Ok(process) => {
-                running.process = Some(process);
+            Ok(processes) => {
+                running.processes = processes;
                 Ok(())
             }
             Err(step) => {
@@ -327,51 +427,12 @@ impl Inner {
         }
     }
 
-    pub(crate) fn deliver(
-        &self,
-        name: &PluginName,
-        manifest: &Manifest,
-    ) -> Result<Delivered, Step> {
-        let (store, root) = (self.home.secrets(name), self.home.plugin(name));
-        secrets::deliver(&manifest.secrets, &store, &root).map_err(Step::Secrets)
-    }
-
-    /// Makes what a plugin may know of itself and its host.
-    pub(crate) fn grant(&self, plugin: &Plugin, generation: u64) -> Result<Grant, Step> {
-        let data = self.home.data(plugin.name());
-        fs::create_dir_all(&data).map_err(|error| Step::Prepare(at(&data, error)))?;
-        Ok(Grant {
-            plugin: plugin.name().to_string(),
-            generation,
-            home: self.home.root().to_owned(),
-            data,
-            core_pid: std::process::id(),
-            settings: settings(&plugin.entry),
-        })
-    }
-
-    /// Writes the settings down for a process that reads files.
-    pub(crate) fn settings_file(&self, plugin: &Plugin) -> Result<Option<PathBuf>, Step> {
-        let Some(settings) = settings(&plugin.entry) else {
-            return Ok(None);
-        };
-        let folder = self.home.run().join("settings");
-        let path = folder.join(format!("{}.json", plugin.name()));
-        let written = tempfile::NamedTempFile::new_in(&folder).and_then(|file| {
-            fs::write(file.path(), settings.to_json_pretty())?;
-            file.persist(&path).map_err(|error| error.error)
-        });
-        match written {
-            Ok(_) => Ok(Some(path)),
-            Err(error) => Err(Step::Prepare(at(&path, error))),
-        }
-    }
-
     /// Takes a plugin's skills away and waits for its `cleanup`, and for those of its versions that
     /// were replaced.
     pub(crate) fn unload(&self, plugin: &Plugin, running: &mut Running) {
         self.withdraw_offering(plugin);
         self.withdraw(plugin, running);
+        plugin.hurry();
         // How each went is in the plugin's log; here it only matters that it is over.
         for life in plugin.lives() {
             let late = if !life.reaches(GenerationState::Retired, DRAIN) {
@@ -440,10 +501,9 @@ impl Inner {
         if was_running {
             plugin.enter(self, State::Stopping, None);
         }
-        if let Some(process) = running.process.take() {
-            process.stop(self);
-        }
+        running.stop_processes(self);
         self.unload(plugin, running);
+        plugin.forget_processes();
         if was_running {
             self.logs
                 .plugin(plugin.name().as_str(), Level::Shutdown, "Plugin shut down.");
@@ -475,43 +535,21 @@ impl Plugin {
 
 impl Running {
     pub(crate) fn is_empty(&self) -> bool {
-        self.library.is_none() && self.process.is_none()
+        self.library.is_none() && self.processes.is_empty()
     }
 
-    /// Lets go of a process that has ended by itself, if it is the one of launch `id`.
+    /// Lets go of a process that has ended by itself, if it is there: the one of launch `id`.
     pub(crate) fn forget_process(&mut self, id: u64) -> bool {
-        self.process.take_if(|process| process.id() == id).is_some()
+        let before = self.processes.len();
+        self.processes.retain(|process| process.id() != id);
+        self.processes.len() < before
     }
 
-    pub(crate) fn has_process(&self) -> bool {
-        self.process.is_some()
+    pub(crate) fn has_processes(&self) -> bool {
+        !self.processes.is_empty()
     }
 
-    pub(crate) fn stop_process(&mut self, inner: &Inner) {
-        if let Some(process) = self.process.take() {
-            process.stop(inner);
-        }
-    }
-}
-
-/// Returns an entry's settings, in the order of the file.
-fn settings(entry: &PluginEntry) -> Option<Value> {
-    let table = entry.settings.as_ref()?;
-    Some(value_of(&toml::Value::Table(table.clone())))
-}
-
-/// Turns a TOML value into one that every format has; dates become texts.
-fn value_of(value: &toml::Value) -> Value {
-    match value {
-        toml::Value::String(text) => Value::from(text.as_str()),
-        toml::Value::Integer(number) => Value::from(*number),
-        toml::Value::Float(number) => Value::from(*number),
-        toml::Value::Boolean(value) => Value::from(*value),
-        toml::Value::Datetime(time) => Value::from(time.to_string().as_str()),
-        toml::Value::Array(items) => items.iter().map(value_of).collect(),
-        toml::Value::Table(table) => table
-            .iter()
-            .map(|(key, value)| (key.as_str(), value_of(value)))
-            .collect(),
+    pub(crate) fn stop_processes(&mut self, inner: &Inner) {
+        process::stop(std::mem::take(&mut self.processes), inner);
     }
 }

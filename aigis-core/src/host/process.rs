@@ -1,28 +1,34 @@
-//! The process of a plugin: launched, watched, launched again, stopped.
+//! The processes of a plugin: launched, watched, launched again, stopped.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use aigis_plugin_api::session::SessionGrant;
 use tokio::sync::{mpsc, oneshot};
 
+use super::isolated::Isolated;
+use super::launch::{CommandLine, command, label, seed, spec};
 use super::plugin::Plugin;
 use super::prepare::Prepared;
+use super::processes::{Condition, Role};
 use super::secrets::Delivered;
 use super::step::Step;
-use super::{Inner, State};
-use crate::config::{Launch, Manifest, PluginKind};
+use super::{Inner, State, lock};
+use crate::config::{Manifest, PluginKind};
+use crate::loader::{LoadError, NEW_DEADLINE, PROBE_DEADLINE};
 use crate::logging::Level;
-use crate::supervisor::{
-    Decision, Exit, Grant, LaunchSpec, MAX_GRANT_BYTES, RestartPolicy, StopReport, Supervised,
-};
+use crate::supervisor::{Decision, Exit, Grant, LaunchSpec, RestartPolicy, StopReport, Supervised};
 
 /// How long an internal plugin may take from its launch to its session.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
-/// A launched plugin; a task of its own watches it.
+/// How often the process of an isolated library is launched again where its plugin has no `RESTART`.
+pub(super) const ISOLATED_RESTARTS: u32 = 10;
+
+/// Longer than anything takes.
+const NEVER: Duration = Duration::from_hours(24 * 365);
+
+/// A launched process; a task of its own watches it.
 pub(crate) struct Process {
     /// Tells this launch from every other.
     id: u64,
@@ -34,95 +40,137 @@ impl Process {
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
-
-    /// Stops the process and its whole tree, and waits until it is gone. Blocks.
-    pub(crate) fn stop(self, inner: &Inner) {
-        let (done, gone) = oneshot::channel();
-        inner.wait_on(async {
-            if self.stop.send(done).await.is_ok() {
-                // The task ends either way; then everything is gone.
-                let _ = gone.await;
-            }
-        });
-    }
 }
 
-/// Launches a plugin, as its generation `number`, and hands it to a task that watches it. Blocks until
-/// it is launched.
+/// Stops processes and their whole trees, all at once, and waits until they are gone. Blocks.
+pub(crate) fn stop(processes: Vec<Process>, inner: &Inner) {
+    inner.wait_on(async {
+        let mut ending = Vec::new();
+        for process in &processes {
+            let (done, gone) = oneshot::channel();
+            if process.stop.send(done).await.is_ok() {
+                ending.push(gone);
+            }
+        }
+        for gone in ending {
+            // The task ends either way; then everything is gone.
+            let _ = gone.await;
+        }
+    });
+}
+
+/// Launches the processes of a plugin's program, as its generation `number`, and hands each to a task
+/// that watches it. Blocks until they are launched; if one cannot be, none is left.
 pub(crate) fn start(
     inner: &Arc<Inner>,
     plugin: &Arc<Plugin>,
     prepared: Prepared,
     number: u64,
     secrets: Delivered,
-) -> Result<Process, Step> {
+) -> Result<Vec<Process>, Step> {
     let Some(launch) = command(plugin, &prepared) else {
         return Err(Step::Prepare(std::io::Error::other(
             "there is nothing to launch: the build made no program",
         )));
     };
+    let of = prepared.manifest.instances.unwrap_or(1);
+    let restarts = prepared.manifest.restart.unwrap_or(0);
+    let manifest = Arc::new(prepared.manifest);
+    let secrets = Arc::new(secrets);
+    let shared = Arc::new(Mutex::new(Arc::downgrade(&secrets)));
+    plugin.begins(inner, of);
+    let mut processes = Vec::new();
+    for instance in 0..of {
+        let launched = launch_first(inner, number, Some(Arc::clone(&secrets)), |id, stops| {
+            Watch {
+                id,
+                inner: Arc::clone(inner),
+                plugin: Arc::clone(plugin),
+                role: Role::Program(instance),
+                of,
+                policy: RestartPolicy::new(restarts, seed(plugin, instance)),
+                manifest: Arc::clone(&manifest),
+                launch: launch.clone(),
+                secrets: Arc::clone(&shared),
+                isolated: None,
+                stops,
+            }
+        });
+        match launched {
+            Ok(process) => processes.push(process),
+            Err(step) => {
+                stop(processes, inner);
+                plugin.forget_processes();
+                return Err(step);
+            }
+        }
+    }
+    Ok(processes)
+}
+
+/// Launches the process of an isolated library, as its generation `number`. Blocks until it is
+/// launched.
+pub(super) fn start_isolated(
+    inner: &Arc<Inner>,
+    plugin: &Arc<Plugin>,
+    isolated: &Arc<Isolated>,
+    manifest: &Manifest,
+    arguments: Vec<String>,
+) -> Result<Process, Step> {
+    let launch = CommandLine {
+        program: inner.program.clone(),
+        arguments,
+    };
+    let restarts = manifest.restart.unwrap_or(ISOLATED_RESTARTS);
+    launch_first(inner, isolated.number(), None, |id, stops| Watch {
+        id,
+        inner: Arc::clone(inner),
+        plugin: Arc::clone(plugin),
+        role: Role::Library,
+        of: 1,
+        policy: RestartPolicy::new(restarts, seed(plugin, 0)),
+        manifest: Arc::new(manifest.clone()),
+        launch,
+        secrets: Arc::default(),
+        isolated: Some(Arc::clone(isolated)),
+        stops,
+    })
+}
+
+fn launch_first(
+    inner: &Inner,
+    number: u64,
+    secrets: Option<Arc<Delivered>>,
+    watch: impl FnOnce(u64, mpsc::Receiver<oneshot::Sender<()>>) -> Watch,
+) -> Result<Process, Step> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let (stop, stops) = mpsc::channel(1);
     let (first, launched) = oneshot::channel();
-    let watch = Watch {
-        id,
-        inner: Arc::clone(inner),
-        plugin: Arc::clone(plugin),
-        policy: RestartPolicy::new(prepared.manifest.restart.unwrap_or(0), seed(plugin)),
-        manifest: Arc::new(prepared.manifest),
-        launch,
-        stops,
-    };
-    inner.runtime.spawn(watch.run(number, secrets, first));
+    inner
+        .runtime
+        .spawn(watch(id, stops).run(number, secrets, first));
     match inner.wait_on(launched) {
         Ok(outcome) => outcome.map(|()| Process { id, stop }),
         Err(_) => Err(Step::Closing),
     }
 }
 
-/// What is run: a program and its arguments.
-#[derive(Clone)]
-struct CommandLine {
-    program: PathBuf,
-    arguments: Vec<String>,
-}
-
-fn command(plugin: &Plugin, prepared: &Prepared) -> Option<CommandLine> {
-    if plugin.entry.kind == PluginKind::Internal {
-        return Some(CommandLine {
-            program: prepared.artifacts.as_ref()?.binary.clone()?,
-            arguments: Vec::new(),
-        });
-    }
-    match &prepared.manifest.launch {
-        Launch::Command(words) => {
-            let (program, arguments) = words.split_first()?;
-            Some(CommandLine {
-                program: PathBuf::from(program),
-                arguments: arguments.to_vec(),
-            })
-        }
-        Launch::Binary(_) | Launch::None => None,
-    }
-}
-
-/// Makes restarts of different plugins spread differently.
-fn seed(plugin: &Plugin) -> u64 {
-    let bytes = blake3::hash(plugin.name().as_str().as_bytes());
-    let mut seed = [0; 8];
-    seed.copy_from_slice(&bytes.as_bytes()[..8]);
-    u64::from_le_bytes(seed)
-}
-
-/// Watches one plugin's process, over its restarts.
+/// Watches one process of a plugin, over its restarts.
 struct Watch {
     id: u64,
     inner: Arc<Inner>,
     plugin: Arc<Plugin>,
+    role: Role,
+    /// How many processes run the same program.
+    of: u32,
     manifest: Arc<Manifest>,
     launch: CommandLine,
     policy: RestartPolicy,
+    /// What all instances have been given, while one of them has it.
+    secrets: Arc<Mutex<Weak<Delivered>>>,
+    /// The library that it runs.
+    isolated: Option<Arc<Isolated>>,
     /// Who asks for a stop is told when everything is gone.
     stops: mpsc::Receiver<oneshot::Sender<()>>,
 }
@@ -133,7 +181,9 @@ struct Invocation {
     _token: Token,
     session: Option<oneshot::Receiver<()>>,
     started: Instant,
-    _secrets: Delivered,
+    /// How long it may take to be ready.
+    limit: Duration,
+    _secrets: Option<Arc<Delivered>>,
 }
 
 /// What an invocation may present at the socket; worth nothing once it has ended.
@@ -159,10 +209,10 @@ impl Watch {
     async fn run(
         mut self,
         number: u64,
-        secrets: Delivered,
+        secrets: Option<Arc<Delivered>>,
         first: oneshot::Sender<Result<(), Step>>,
     ) {
-        let mut invocation = match self.launch(number, Some(secrets)).await {
+        let mut invocation = match self.launch(number, secrets, true).await {
             Ok(invocation) => {
                 // Whoever waits may have been told to go.
                 let _ = first.send(Ok(()));
@@ -177,20 +227,21 @@ impl Watch {
             let exit = match self.watch(&mut invocation).await {
                 Happened::Ended(exit) => exit,
                 Happened::Stop(done) => {
-                    let grace = LaunchSpec::DEFAULT_GRACE;
-                    let report = invocation.supervised.stop(grace).await;
+                    let report = invocation.supervised.stop(self.grace()).await;
                     self.report_stop(&report);
                     drop(invocation);
                     self.end(done);
                     return;
                 }
                 Happened::NotReady => {
+                    let after = invocation.limit;
                     let grace = LaunchSpec::DEFAULT_GRACE;
                     let report = invocation.supervised.stop(grace).await;
                     self.report_stop(&report);
                     drop(invocation);
-                    let step = Step::NotReady {
-                        after: READY_DEADLINE,
+                    let step = match self.role {
+                        Role::Library => Step::Load(LoadError::Stuck("new", after)),
+                        Role::Program(_) => Step::NotReady { after },
                     };
                     self.bury_failed(step).await;
                     return;
@@ -216,9 +267,9 @@ impl Watch {
                         return Happened::Stop(None);
                     }
                 }
-                () = tokio::time::sleep(READY_DEADLINE) => return Happened::NotReady,
+                () = tokio::time::sleep(invocation.limit) => return Happened::NotReady,
             }
-            self.plugin.enter(&self.inner, State::Ready, Some(pid));
+            self.tell(Condition::of(State::Ready, Some(pid)));
         }
         tokio::select! {
             exit = invocation.supervised.wait() => Happened::Ended(exit),
@@ -226,14 +277,50 @@ impl Watch {
         }
     }
 
+    /// Says how the process is.
+    fn tell(&self, now: Condition) {
+        match &self.isolated {
+            Some(isolated) => isolated.is(&self.inner, &self.plugin, now),
+            None => self.plugin.process_is(&self.inner, self.role, now),
+        }
+    }
+
+    /// Returns how long the process may take to end when it is told to.
+    fn grace(&self) -> Duration {
+        match self.role {
+            Role::Library => super::plugin::CLEANUP,
+            Role::Program(_) => LaunchSpec::DEFAULT_GRACE,
+        }
+    }
+
+    /// Writes into the plugin's log, as the process's shim does.
+    fn log(&self, level: Level, message: &str) {
+        let label = label(&self.plugin, self.role, self.of);
+        let gap = if label.is_empty() { "" } else { " " };
+        let name = self.plugin.name().as_str();
+        let message = format!("{label}{gap}{message}");
+        self.inner.logs.plugin(name, level, message);
+    }
+
     /// Decides what follows the end of an invocation; returns the next one, if there is one.
     async fn after_exit(&mut self, exit: Exit, ran_for: Duration) -> Option<Invocation> {
-        let name = self.plugin.name().as_str().to_owned();
+        if let Some(isolated) = &self.isolated
+            && !isolated.has_ended(&exit)
+        {
+            // Whoever wanted it has been told, or does not want it any more.
+            self.answer_stops().await;
+            return None;
+        }
         if self.inner.is_closing() {
             self.bury(State::Stopped, None).await;
             return None;
         }
-        match self.policy.on_exit(&exit, ran_for) {
+        let decision = match self.role {
+            // No library ends its process because it has done its work.
+            Role::Library => self.policy.on_failure(ran_for),
+            Role::Program(_) => self.policy.on_exit(&exit, ran_for),
+        };
+        match decision {
             Decision::Finished => {
                 self.bury(State::Finished, None).await;
                 None
@@ -254,9 +341,8 @@ impl Watch {
                     "Attempting to restart plugin in {} ms ({left} more left)...",
                     after.as_millis()
                 );
-                self.inner.logs.plugin(&name, Level::Warn, message);
-                self.plugin
-                    .fail(&self.inner, State::Backoff, format!("Process {exit}"));
+                self.log(Level::Warn, &message);
+                self.tell(Condition::failed(State::Backoff, format!("Process {exit}")));
                 tokio::select! {
                     () = tokio::time::sleep(after) => {}
                     stop = self.stops.recv() => {
@@ -264,8 +350,8 @@ impl Watch {
                         return None;
                     }
                 }
-                self.plugin.count_restart();
-                self.plugin.enter(&self.inner, State::Starting, None);
+                self.plugin.count_restart(self.role);
+                self.tell(Condition::of(State::Starting, None));
                 match self.relaunch().await {
                     Ok(next) => next,
                     Err(step) => {
@@ -301,57 +387,85 @@ impl Watch {
             }
         }
         let number = self.plugin.next_generation();
-        self.launch(number, None).await.map(Some)
+        self.launch(number, None, false).await.map(Some)
     }
 
     /// Launches the plugin; its secrets are delivered unless they are there already.
     async fn launch(
         &mut self,
         number: u64,
-        secrets: Option<Delivered>,
+        secrets: Option<Arc<Delivered>>,
+        is_first: bool,
     ) -> Result<Invocation, Step> {
         let (inner, plugin, manifest) = (
             Arc::clone(&self.inner),
             Arc::clone(&self.plugin),
             Arc::clone(&self.manifest),
         );
-        let line = self.launch.clone();
+        let (line, shared) = (self.launch.clone(), Arc::clone(&self.secrets));
+        let (role, of) = (self.role, self.of);
         let made = tokio::task::spawn_blocking(move || {
-            let secrets = match secrets {
-                Some(delivered) => delivered,
-                None => inner.deliver(plugin.name(), &manifest)?,
+            let secrets = match (secrets, role) {
+                // Those of a library are there for as long as it is served.
+                (None, Role::Library) => None,
+                (Some(delivered), _) => Some(delivered),
+                (None, Role::Program(_)) => {
+                    // Held while they are delivered, so that instances which start together share them.
+                    let mut shared = lock(&shared);
+                    Some(match shared.upgrade() {
+                        Some(delivered) => delivered,
+                        None => {
+                            let own = inner.deliver(plugin.name(), &manifest)?.keep();
+                            let own = Arc::new(own);
+                            *shared = Arc::downgrade(&own);
+                            own
+                        }
+                    })
+                }
             };
-            let (spec, grant) = spec(&inner, &plugin, number, &manifest, &line)?;
+            let (spec, grant) = spec(&inner, &plugin, number, &manifest, &line, role, of)?;
             Ok((secrets, spec, grant))
         });
         let (secrets, mut spec, grant) = made.await.unwrap_or(Err(Step::Closing))?;
         let (sender, receiver) = oneshot::channel();
         let text = grant.token.clone();
+        if let Some(isolated) = &self.isolated {
+            isolated.is_launched(self.inner.grant(&self.plugin, number)?);
+        }
+        let isolated = self.isolated.as_ref().map(Arc::clone);
         self.inner
-            .admit_launched(&text, &self.plugin, number, sender);
+            .admit_launched(&text, &self.plugin, number, isolated, sender);
         let token = Token {
             inner: Arc::clone(&self.inner),
             text,
         };
         spec.session = Some(Grant(grant.to_json().into_bytes()));
         // An external program may know nothing of sessions.
-        let waits = self.plugin.entry.kind == PluginKind::Internal;
+        let waits = self.plugin.entry.kind != PluginKind::External;
         let session = waits.then_some(receiver);
         let supervised = Supervised::launch(&self.inner.program, spec)
             .await
             .map_err(Step::Launch)?;
-        self.plugin.runs_generation(number);
+        if self.isolated.is_none() || !is_first {
+            self.plugin.runs_generation(number);
+        }
         // Without a session to wait for it is ready as it is, and whoever launched it finds it so.
         if session.is_none() {
             let pid = supervised.pid();
-            self.plugin.enter(&self.inner, State::Ready, Some(pid));
+            self.tell(Condition::of(State::Ready, Some(pid)));
         }
         Ok(Invocation {
             supervised,
             _token: token,
             session,
             started: Instant::now(),
-            _secrets: secrets.keep(),
+            limit: match self.role {
+                // Whoever wants it has its own idea of that.
+                Role::Library if is_first => NEVER,
+                Role::Library => NEW_DEADLINE + PROBE_DEADLINE,
+                Role::Program(_) => READY_DEADLINE,
+            },
+            _secrets: secrets,
         })
     }
 
@@ -383,77 +497,33 @@ impl Watch {
         self.bury(State::Failed, Some(message)).await;
     }
 
-    /// Ends the plugin for good: its skills are withdrawn, its `cleanup` runs.
-    async fn bury(&mut self, state: State, error: Option<String>) {
+    /// Answers whoever asked for a stop meanwhile and waits for the answer.
+    async fn answer_stops(&mut self) {
         self.stops.close();
-        // Whoever asked for a stop meanwhile holds what a burial needs, and waits for the answer.
         while let Some(done) = self.stops.recv().await {
             // The one who asked may have gone.
             let _ = done.send(());
         }
+    }
+
+    /// Ends the process for good. With its last one the plugin ends: its skills are withdrawn, its
+    /// `cleanup` runs.
+    async fn bury(&mut self, state: State, error: Option<String>) {
+        // Whoever asked for a stop holds what a burial needs.
+        self.answer_stops().await;
         let (inner, plugin) = (Arc::clone(&self.inner), Arc::clone(&self.plugin));
-        let id = self.id;
-        let buried = tokio::task::spawn_blocking(move || inner.bury(&plugin, id, state, error));
+        let (id, role) = (self.id, self.role);
+        let isolated = self.isolated.take();
+        let now = Condition {
+            state,
+            pid: None,
+            error,
+        };
+        let buried = tokio::task::spawn_blocking(move || match isolated {
+            Some(isolated) => inner.bury_library(&plugin, &isolated, now),
+            None => inner.bury(&plugin, id, role, now),
+        });
         // It only logs and waits; should it panic, there is nothing more to bury.
         let _ = buried.await;
     }
-}
-
-/// Makes the spec of one launch, and what it may present at the socket.
-fn spec(
-    inner: &Inner,
-    plugin: &Plugin,
-    number: u64,
-    manifest: &Manifest,
-    line: &CommandLine,
-) -> Result<(LaunchSpec, SessionGrant), Step> {
-    let name = plugin.name();
-    let grant = inner.grant(plugin, number)?;
-    let record = inner.home.run().join("shims").join(format!("{name}.json"));
-    let mut spec = LaunchSpec::new(
-        name.clone(),
-        &line.program,
-        &manifest.entrypoint,
-        inner.home.plugin_log(name.as_str()),
-        record,
-    )
-    .args(&line.arguments);
-    // A core that was itself launched by a core keeps its own session to itself.
-    let own = ["AIGIS_SESSION_FD", "AIGIS_INVOCATION", "AIGIS_SETTINGS"];
-    for (variable, value) in std::env::vars_os() {
-        if !own.iter().any(|name| variable == *name) {
-            spec = spec.env(variable, value);
-        }
-    }
-    spec = spec
-        .env("AIGIS_PLUGIN", name.as_str())
-        .env("AIGIS_HOME", inner.home.root())
-        .env("AIGIS_DATA", &grant.data);
-    if let Some(path) = inner.settings_file(plugin)? {
-        spec = spec.env("AIGIS_SETTINGS", path);
-    }
-    let mut grant = SessionGrant {
-        version: 1,
-        endpoint: inner.home.socket(),
-        token: new_token(),
-        plugin: grant,
-    };
-    if plugin.entry.kind == PluginKind::External && grant.to_json().len() > MAX_GRANT_BYTES {
-        // It has them in a file as well, however long they are.
-        grant.plugin.settings = None;
-    }
-    Ok((spec, grant))
-}
-
-/// Makes a token that nobody can guess.
-fn new_token() -> String {
-    let mut bytes = [0_u8; 32];
-    // Without randomness the token would be a constant, so this may not fail quietly.
-    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    assert_eq!(
-        filled,
-        Ok(bytes.len()),
-        "the system gives 32 random bytes at once"
-    );
-    blake3::hash(&bytes).to_hex().to_string()
 }

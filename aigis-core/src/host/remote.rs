@@ -6,8 +6,7 @@ use std::time::Duration;
 use aigis_plugin_api::__private::{Failure, FailureKind, timed_out};
 use tokio::task::AbortHandle;
 
-use super::offering::Busy;
-use super::plugin::Plugin;
+use super::instances::{Busy, Instances};
 use super::{Inner, lock};
 use crate::loader::{Done, Remote, Services};
 use crate::rpc::Underway;
@@ -15,32 +14,33 @@ use crate::rpc::Underway;
 /// The processes of a plugin, as callers of their skills see them.
 pub(super) struct Elsewhere {
     inner: Weak<Inner>,
-    plugin: Weak<Plugin>,
-    /// For errors when there is nothing left to ask.
-    name: String,
+    instances: Arc<Instances>,
 }
 
 impl Elsewhere {
-    pub(super) fn new(inner: &Arc<Inner>, plugin: &Arc<Plugin>) -> Self {
+    pub(super) fn new(inner: &Arc<Inner>, instances: &Arc<Instances>) -> Self {
         Self {
             inner: Arc::downgrade(inner),
-            plugin: Arc::downgrade(plugin),
-            name: plugin.name().to_string(),
+            instances: Arc::clone(instances),
         }
     }
 
     /// Finds a process for a call.
     fn pick(&self, name: &str) -> Result<Busy, Failure> {
-        let Some(plugin) = self.plugin.upgrade() else {
-            let message = format!("plugin `{}` is gone; {name} was not called", self.name);
-            return Err(Failure::new(FailureKind::Unavailable, message).of_skill(name));
-        };
-        let picked = plugin.offering.pick();
-        picked.ok_or_else(|| plugin.offering.unavailable(name))
+        let picked = self.instances.pick();
+        picked.ok_or_else(|| self.instances.unavailable(name))
     }
 }
 
 impl Remote for Elsewhere {
+    fn comes(&self) {
+        self.instances.comes();
+    }
+
+    fn is_in(&self) {
+        self.instances.is_in();
+    }
+
     fn call(
         &self,
         name: &str,

@@ -98,7 +98,7 @@ impl Inner {
                 }
             }
         }
-        leaving.stop_process(self);
+        leaving.stop_processes(self);
         self.withdraw_offering(old);
         self.logs
             .plugin(old.name().as_str(), Level::Shutdown, "Plugin shut down.");

@@ -9,6 +9,8 @@ use aigis_plugin_api::session::frame::{Hello, Import, Offer, Served, feature};
 use aigis_plugin_api::signature::Signature;
 
 use super::compatibility::Importer;
+use super::isolate;
+use super::isolated::Isolated;
 use super::offering::Request;
 use super::plugin::Plugin;
 use super::{Inner, Launched, lock};
@@ -37,6 +39,8 @@ struct Open {
 struct Launch {
     plugin: Arc<Plugin>,
     token: String,
+    /// The library that the process runs, if it is not the plugin's program.
+    isolated: Option<Arc<Isolated>>,
 }
 
 impl Sessions {
@@ -74,10 +78,7 @@ impl Service for HostService {
         let inner = inner.ok_or_else(closing)?;
         let offers = hello.features.iter().any(|name| name == feature::OFFERS);
         let launch = match &hello.token {
-            Some(token) => Some(Launch {
-                plugin: inner.present(token, offers)?,
-                token: token.clone(),
-            }),
+            Some(token) => Some(inner.present(token, offers)?),
             None => None,
         };
         let mut sessions = lock(&inner.sessions);
@@ -121,7 +122,7 @@ impl Service for HostService {
 
     fn call(
         &self,
-        _: &SessionInfo,
+        session: &SessionInfo,
         name: &str,
         arguments: &[u8],
         timeout: Option<Duration>,
@@ -131,6 +132,11 @@ impl Service for HostService {
             done(Err(closing()));
             return None;
         };
+        if name == isolate::REPORT
+            && let Some(isolated) = inner.isolated_of(session.id)
+        {
+            return isolated.reported(arguments, done);
+        }
         let done = inner.within_limits(|| inner.visit(name), arguments, done)?;
         inner.start(Route::Name(name), arguments, timeout, done)
     }
@@ -151,11 +157,22 @@ impl Service for HostService {
             .get(&session.id)
             .and_then(|open| open.launch.clone());
         drop(open);
-        let Some(Launch { plugin, token }) = launch else {
+        let Some(Launch {
+            plugin,
+            token,
+            isolated,
+        }) = launch
+        else {
             let message = "only a plugin may offer skills: this session has presented no token; have \
                            the core launch the program, as an internal or external plugin";
             return answer(Err(Failure::new(FailureKind::Refused, message)));
         };
+        if let Some(isolated) = isolated {
+            if isolated.offered(session, &offer, &callee, answer) {
+                inner.is_up(&token);
+            }
+            return;
+        }
         inner.take_offer(Request {
             session: Arc::clone(session),
             plugin,
@@ -171,8 +188,13 @@ impl Service for HostService {
             return;
         };
         let open = lock(&inner.sessions).open.remove(&session.id);
-        if let Some(Launch { plugin, .. }) = open.and_then(|open| open.launch)
-            && plugin.offering.leave(session.id)
+        if let Some(Launch {
+            plugin, isolated, ..
+        }) = open.and_then(|open| open.launch)
+            && match &isolated {
+                Some(isolated) => isolated.instances.leave(session.id),
+                None => plugin.offering.instances.leave(session.id),
+            }
         {
             let message = "no process serves its skills now";
             inner
@@ -248,7 +270,7 @@ impl Inner {
 
 impl Inner {
     /// Takes the token of a launched plugin, which is ready with that unless an offer follows.
-    fn present(&self, token: &str, offers: bool) -> Result<Arc<Plugin>, Failure> {
+    fn present(&self, token: &str, offers: bool) -> Result<Launch, Failure> {
         let mut launched = lock(&self.launched);
         let Some(known) = launched.get_mut(token) else {
             let message = "the token is not that of a running plugin of this core";
@@ -257,7 +279,18 @@ impl Inner {
         if !offers {
             known.is_up();
         }
-        Ok(Arc::clone(&known.plugin))
+        Ok(Launch {
+            plugin: Arc::clone(&known.plugin),
+            token: token.to_owned(),
+            isolated: known.isolated.as_ref().map(Arc::clone),
+        })
+    }
+
+    /// Returns the library that the process of a session runs, if it was launched for one.
+    fn isolated_of(&self, session: u64) -> Option<Arc<Isolated>> {
+        let sessions = lock(&self.sessions);
+        let launch = sessions.open.get(&session)?.launch.as_ref()?;
+        launch.isolated.as_ref().map(Arc::clone)
     }
 
     /// Says that a launched plugin is ready.

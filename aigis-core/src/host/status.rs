@@ -81,7 +81,8 @@ pub struct PluginStatus {
     pub kind: PluginKind,
     /// Where it is in its life.
     pub state: State,
-    /// The process that its code runs in: the core's own for a core plugin.
+    /// The process that its code runs in: the core's own for a core plugin that is not isolated, and the
+    /// first one where there are several.
     pub pid: Option<u32>,
     /// How often it was launched again after a failure.
     pub restarts: u32,
@@ -104,6 +105,47 @@ pub struct PluginStatus {
     /// The processes that serve skills of it.
     #[serde(default)]
     pub serving: Vec<ServingProcess>,
+    /// Why its library runs in a process of its own; none for a library in the core.
+    #[serde(default)]
+    pub isolated: Option<Isolation>,
+    /// The processes that were launched for it.
+    #[serde(default)]
+    pub processes: Vec<ProcessStatus>,
+}
+
+/// Why a plugin's library runs in a process of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// Its manifest or its config entry says so.
+    Configured,
+    /// This version of it has ended the core more than once.
+    EndedCore,
+}
+
+impl Isolation {
+    /// Says in a few words why.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Configured => "as its config says",
+            Self::EndedCore => "because this version of it has ended the core",
+        }
+    }
+}
+
+/// A process that was launched for a plugin, as `aigis status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    /// Which one it is, from 0; none for the process of an isolated library.
+    pub instance: Option<u32>,
+    /// Where it is in its life.
+    pub state: State,
+    /// The process, while it runs.
+    pub pid: Option<u32>,
+    /// How often it was launched again after a failure, since the plugin was started or reloaded.
+    pub restarts: u32,
+    /// What went wrong last, if anything did since it was last well.
+    pub error: Option<String>,
 }
 
 /// A process that serves skills of its plugin, as `aigis status` shows it.

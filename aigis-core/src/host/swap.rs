@@ -6,37 +6,49 @@ use std::time::{Duration, Instant};
 use aigis_plugin_api::__private::differences;
 
 use super::compatibility::{self, Importer};
+use super::isolated::{self, Isolated};
+use super::library::{self, Library};
 use super::plugin::{Plugin, Running};
 use super::step::{Step, StepError};
-use super::{Inner, lock};
+use super::{Inner, Isolation, lock};
+use crate::config::Manifest;
 use crate::loader::guard::{Change, Within, seats};
-use crate::loader::{self, Generation, Pins};
+use crate::loader::{self, Pins};
 use crate::logging::Level;
 use crate::registry::{NameChange, Offered, Part};
 
 /// How long callers wait at most while the state of a plugin is handed over.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// From this many deaths of the core in a version of a library on, that is isolated.
+const MOST_DEATHS: u32 = 2;
+
 /// One plugin of a set that is swapped together.
 pub(crate) struct Incoming<'a> {
     pub(crate) plugin: &'a Arc<Plugin>,
     pub(crate) running: &'a mut Running,
     /// What takes the place of its library; `None` for nothing.
-    pub(crate) next: Option<Arc<Generation>>,
+    pub(crate) next: Option<Library>,
     pub(crate) number: u64,
 }
 
 impl Inner {
-    /// Tries a library out, then loads it. It is not open yet, and nothing leads to it.
+    /// Tries a library out, then loads it, or has it loaded in a process of its own. It is not open yet,
+    /// and nothing leads to it.
     pub(super) fn open_library(
         self: &Arc<Self>,
-        plugin: &Plugin,
+        plugin: &Arc<Plugin>,
+        manifest: &Manifest,
         file: &std::path::Path,
         number: u64,
-    ) -> Result<Arc<Generation>, Step> {
+    ) -> Result<Library, Step> {
         let name = plugin.name();
+        let mut ended_core = 0;
         match self.deaths.loads(name, &loader::artifact(file)) {
-            Ok(crash) => plugin.has_crashed(crash),
+            Ok(crash) => {
+                ended_core = crash.as_ref().map_or(0, |crash| crash.count);
+                plugin.has_crashed(crash);
+            }
             // It would only be remembered for too long.
             Err(error) => self.logs.core(Level::Warn, error.to_string()),
         }
@@ -47,12 +59,46 @@ impl Inner {
         for note in probed.notes() {
             self.logs.plugin(plugin.name().as_str(), Level::Warn, note);
         }
+        let isolation = match ended_core {
+            _ if manifest.isolate => Some(Isolation::Configured),
+            MOST_DEATHS.. => Some(Isolation::EndedCore),
+            _ => None,
+        };
+        if let Some(isolation) = isolation {
+            self.tell_isolation(plugin, isolation, ended_core);
+            let isolated = isolated::load(self, plugin, manifest, file, number, probed)?;
+            plugin.is_isolated(Some(isolation));
+            return Ok(Library::Isolated(isolated));
+        }
         let services = Arc::clone(self) as Arc<dyn loader::Services>;
         let copies = self.home.run().join("libraries");
         let generation =
             loader::load(file, &copies, name, number, probed, &services).map_err(Step::Load)?;
         plugin.follow(generation.life());
-        Ok(generation)
+        plugin.is_isolated(None);
+        if let Some(timeout) = manifest.call_timeout {
+            loader::watch(&generation, timeout);
+        }
+        Ok(Library::Loaded(generation))
+    }
+
+    /// Says that a library does not come into the core.
+    fn tell_isolation(&self, plugin: &Plugin, isolation: Isolation, deaths: u32) {
+        let name = plugin.name().as_str();
+        match isolation {
+            Isolation::Configured => {
+                let message = "its library runs isolated, in a process of its own";
+                self.logs.plugin(name, Level::Info, message);
+            }
+            Isolation::EndedCore => {
+                let message = format!(
+                    "this version of its library has ended the core {deaths} times, so it runs isolated, \
+                     in a process of its own; another version is loaded into the core again"
+                );
+                self.logs.plugin(name, Level::Warn, &message);
+                self.logs.core(Level::Warn, format!("{name}: {message}"));
+            }
+        }
     }
 
     /// Switches every plugin of a set to what comes next, in one instant. What fails leaves everything
@@ -69,7 +115,7 @@ impl Inner {
             let offered: Vec<Offered> = set.iter().map(offered).collect();
             self.registry_mut().abandon(&offered);
             let unused = set.iter_mut().filter_map(|one| one.next.take());
-            loader::retire(unused.collect());
+            library::retire(unused.collect());
         }
         swapped
     }
@@ -97,7 +143,7 @@ impl Inner {
         for at in opening {
             self.open_next(&set[at], None, loader::NEW_DEADLINE)?;
         }
-        let old: Vec<Arc<Generation>> = set
+        let old: Vec<Library> = set
             .iter()
             .filter_map(|one| one.running.library.clone())
             .collect();
@@ -122,14 +168,21 @@ impl Inner {
         for one in &mut *set {
             one.running.library = one.next.take();
             one.plugin.serves(one.running.library.as_ref());
-            if let Some(generation) = &one.running.library {
-                generation.serves();
+            match &one.running.library {
+                Some(Library::Loaded(generation)) => {
+                    generation.serves();
+                    one.plugin.has_library_process(false);
+                }
+                Some(Library::Isolated(isolated)) => isolated.serves(self, one.plugin),
+                None => {}
+            }
+            if let Some(library) = &one.running.library {
                 one.plugin.runs_generation(one.number);
-                self.announce(one.plugin, generation);
+                self.announce(one.plugin, library);
             }
         }
         self.tell_swaps();
-        loader::retire(old);
+        library::retire(old);
         Ok(())
     }
 
@@ -138,7 +191,7 @@ impl Inner {
         self: &Arc<Self>,
         set: &[Incoming<'_>],
         handing: &[usize],
-        old: &[Arc<Generation>],
+        old: &[Library],
         changes: Vec<Change>,
     ) -> Result<(), StepError> {
         let begun = Instant::now();
@@ -151,6 +204,14 @@ impl Inner {
         }) {
             let plugin = set[handing[0]].plugin.name();
             return Err(Step::Handover(HANDOVER_TIMEOUT).of(plugin));
+        }
+        for (plugin, isolated) in isolated_in(set) {
+            if !isolated
+                .instances
+                .wait_quiet(Some(begun + HANDOVER_TIMEOUT))
+            {
+                return Err(Step::Handover(HANDOVER_TIMEOUT).of(plugin.name()));
+            }
         }
         for at in handing {
             let one = &set[*at];
@@ -198,10 +259,10 @@ impl Inner {
     }
 
     /// Says in the plugin's log what it offers from now on.
-    fn announce(&self, plugin: &Plugin, generation: &Generation) {
+    fn announce(&self, plugin: &Plugin, library: &Library) {
         let name = plugin.name().as_str();
         let mut unaware = Vec::new();
-        for skill in &generation.description().skills {
+        for skill in &library.description().skills {
             let message = format!("Registered {}...", skill.name);
             self.logs.plugin(name, Level::Boot, message);
             if !skill.logger && !skill.signature.constant {
@@ -241,7 +302,7 @@ impl Inner {
             .commit();
         self.registry_mut().commit(&nothing);
         self.tell_swaps();
-        loader::retire(vec![library]);
+        library::retire(vec![library]);
     }
 
     /// Returns everybody who has been compiled for skills of others, apart from plugins that are
@@ -276,7 +337,7 @@ impl Inner {
 }
 
 fn offered(one: &Incoming<'_>) -> Offered {
-    let servings = one.next.as_deref().map_or(&[][..], Generation::servings);
+    let servings = one.next.as_ref().map_or(&[][..], Library::servings);
     Offered {
         plugin: one.plugin.name().clone(),
         part: Part::Library,
@@ -287,9 +348,19 @@ fn offered(one: &Incoming<'_>) -> Offered {
     }
 }
 
+/// Finds the old versions of a set that are isolated.
+fn isolated_in<'a>(
+    set: &'a [Incoming<'_>],
+) -> impl Iterator<Item = (&'a Plugin, &'a Arc<Isolated>)> {
+    set.iter().filter_map(|one| {
+        let isolated = one.running.library.as_ref()?.isolated()?;
+        Some((&**one.plugin, isolated))
+    })
+}
+
 /// Tells whether the state goes from the old version to the next.
 fn hands_over(one: &Incoming<'_>) -> bool {
-    let saves = |library: &Arc<Generation>| library.description().save;
+    let saves = |library: &Library| library.description().save;
     one.next.is_some() && one.running.library.as_ref().is_some_and(saves)
 }
 

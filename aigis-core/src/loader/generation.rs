@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use aigis_plugin_api::__private::{
     Description, Failure, FailureKind, Grant, RUNTIME_THREAD, Shape, Signature,
 };
-use aigis_plugin_api::abi::{Buffer, Descriptor, HostApi, SYMBOL, Status};
+use aigis_plugin_api::abi::{Buffer, Descriptor, HostApi, SYMBOL, Status, reader};
 use aigis_plugin_api::codec;
 
 use super::crash::{Listed, Whose};
@@ -61,7 +61,8 @@ pub(crate) struct Generation {
     /// What must be there for as long as the generation is open, such as its secrets.
     pub(super) held: Mutex<Vec<Box<dyn Any + Send>>>,
     pub(super) library: Opened,
-    pub(super) copy: PathBuf,
+    /// Its own file, if it has one.
+    pub(super) copy: Option<PathBuf>,
     pub(super) life: Arc<Life>,
     /// By it the code is known if the process dies in it; until it is unmapped.
     pub(super) listed: Mutex<Option<Listed>>,
@@ -258,18 +259,58 @@ pub(crate) fn load(
     services: &Arc<dyn Services>,
 ) -> Result<Arc<Generation>, LoadError> {
     let copy = copy(library, copies, plugin, number)?;
+    open(
+        library,
+        Some(copy),
+        plugin,
+        number,
+        Some(probed.description),
+        services,
+    )
+}
+
+/// Opens a library in a process that opens no other, where it lies, and asks it what it offers. It has
+/// passed the probe. Its constructors are still to be run.
+pub(crate) fn load_alone(
+    library: &Path,
+    plugin: &PluginName,
+    number: u64,
+    services: &Arc<dyn Services>,
+) -> Result<Arc<Generation>, LoadError> {
+    open(library, None, plugin, number, None, services)
+}
+
+fn open(
+    library: &Path,
+    copy: Option<PathBuf>,
+    plugin: &PluginName,
+    number: u64,
+    description: Option<Description>,
+    services: &Arc<dyn Services>,
+) -> Result<Arc<Generation>, LoadError> {
     let artifact = artifact(library);
     // SAFETY: the probe has opened this very file, run its constructors and come back.
-    let library = unsafe { follow::open(&copy) }.map_err(LoadError::Library)?;
+    let library =
+        unsafe { follow::open(copy.as_deref().unwrap_or(library)) }.map_err(LoadError::Library)?;
     let address = library
         .symbol(SYMBOL.as_bytes())
         .map_err(LoadError::Library)?;
-    let memory = OwnMemory::new().map_err(LoadError::Memory)?;
+    let memory = match description {
+        Some(_) => OwnMemory::new(),
+        None => OwnMemory::with_code(),
+    };
+    let memory = memory.map_err(LoadError::Memory)?;
     // `library` stays with the generation until it is retired; nothing hands the functions on.
     let (_, descriptor) =
         entries::copied(&memory, address).map_err(|flaw| LoadError::Unfit(flaw.to_string()))?;
+    let description = match description {
+        Some(description) => description,
+        // SAFETY: the descriptor is a checked copy, and its library is loaded. This process exists for the
+        // library: it may die of what the function does.
+        None => unsafe { reader::describe(&memory, &descriptor) }
+            .map_err(|flaw| LoadError::Unfit(flaw.to_string()))?,
+    };
     let descriptor = Arc::new(descriptor);
-    let description = probed.description;
 
     let label = Arc::new(Label {
         plugin: plugin.clone(),

@@ -71,7 +71,7 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    pub(super) fn new(number: u64, bytes: u64) -> Self {
+    pub(crate) fn new(number: u64, bytes: u64) -> Self {
         Self {
             status: Mutex::new(GenerationStatus {
                 number,
@@ -118,7 +118,7 @@ impl Life {
     }
 
     /// Comes to a state, with what there is to say about it.
-    pub(super) fn enter(&self, state: GenerationState, reason: Option<String>) {
+    pub(crate) fn enter(&self, state: GenerationState, reason: Option<String>) {
         let mut status = self.lock();
         status.state = state;
         status.reason = reason;
@@ -130,7 +130,7 @@ impl Life {
     }
 
     /// Says that its `cleanup` has run.
-    pub(super) fn clean_up(&self) {
+    pub(crate) fn clean_up(&self) {
         self.cleaned_up.store(true, Ordering::SeqCst);
         drop(self.lock());
         self.changed.notify_all();

@@ -38,14 +38,14 @@ use crate::logging::twin::Record;
 use crash::CrashFile;
 use guard::{Slot, Visit};
 
-pub(crate) use generation::{Generation, artifact, is_constructing, load};
+pub(crate) use generation::{Generation, artifact, is_constructing, load, load_alone};
 pub(crate) use life::Life;
 pub use life::{GenerationState, GenerationStatus, SlowCall};
 pub(crate) use link::{Link, Pins};
 pub(crate) use probe::{PROBE_ARGUMENT, Probed, probe, probe_main};
 pub(crate) use retire::retire;
-pub(crate) use runner::{Done, Runner};
-pub(crate) use serving::{CoreSkill, Remote, Serving};
+pub(crate) use runner::{Done, begin};
+pub(crate) use serving::{CoreSkill, Entering, Remote, Serving};
 pub(crate) use slow::{look as look_for_slow_calls, watch};
 
 /// Where a call of a library goes.
@@ -151,6 +151,17 @@ pub enum LoadError {
         "its `{0}` has not returned within {1:?}; its code stays loaded, but its result is not used"
     )]
     Stuck(&'static str, Duration),
+    /// It is isolated, and its process ended before it served.
+    #[error("its own process {0} before its library served")]
+    Ended(String),
+    /// It is isolated, and its process did not do what it was told.
+    #[error("its own process has not {what} within {after:?}")]
+    Silent {
+        /// What it was to do, as in "loaded its library".
+        what: &'static str,
+        /// How long was waited.
+        after: Duration,
+    },
     /// The plugin's constructor or its `save` failed or panicked.
     #[error("{0}")]
     Open(Failure),

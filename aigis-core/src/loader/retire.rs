@@ -147,7 +147,9 @@ impl Generation {
             Outcome::Unmapped { bytes } => {
                 // Its addresses may be another library's from now on.
                 drop(self.listed.lock().map(|mut listed| listed.take()));
-                let _ = fs::remove_file(&self.copy);
+                if let Some(copy) = &self.copy {
+                    let _ = fs::remove_file(copy);
+                }
                 let message = format!(
                     "generation {} is gone from memory ({} KiB)",
                     self.number(),

@@ -7,18 +7,58 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
-use aigis_plugin_api::__private::{Failure, FailureKind};
+use aigis_plugin_api::__private::{Failure, FailureKind, timed_out};
 use aigis_plugin_api::abi::TaskWaker;
 use aigis_plugin_api::session::Underway;
 use aigis_plugin_api::session::turns::Turns;
 use tokio::task::AbortHandle;
 
 use super::Services;
+use super::guard::Visit;
 use super::lock;
 use super::task::{Pending, release, retain};
 
 /// Hears of an outcome, on a thread that may block.
 pub(crate) type Done = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
+
+/// Runs a call of a skill of this process on this thread, or begins it where it is async; `done` hears its
+/// outcome once, here or, when what is underway is returned, later on another thread.
+pub(crate) fn begin(
+    visit: Visit,
+    arguments: &[u8],
+    timeout: Option<Duration>,
+    done: Done,
+) -> Option<Arc<dyn Underway>> {
+    let pending = match visit.serving().begin(arguments) {
+        Ok(pending) => pending,
+        Err(failure) => {
+            let failure = failure.of_skill(&visit.serving().offer().name);
+            drop(visit);
+            done(Err(failure));
+            return None;
+        }
+    };
+    let Some(pending) = pending else {
+        let outcome = visit.serving().call(arguments, timeout);
+        let outcome = outcome.map_err(|failure| failure.of_skill(&visit.serving().offer().name));
+        drop(visit);
+        done(outcome);
+        return None;
+    };
+    let offer = Arc::clone(visit.serving().offer());
+    // From here on the future keeps the generation.
+    drop(visit);
+    let late = timeout.map(|timeout| (timeout, timed_out(&offer.name, timeout)));
+    let done = move |outcome: Result<_, Failure>| {
+        done(outcome.map_err(|failure| failure.of_skill(&offer.name)));
+    };
+    let runner = Runner::new(pending, Box::new(done));
+    if let Some((timeout, failure)) = late {
+        runner.give_up_after(timeout, failure);
+    }
+    runner.run();
+    Some(runner)
+}
 
 /// A future on its way, for whoever may want to give it up.
 pub(crate) struct Runner {

@@ -67,6 +67,12 @@ pub(super) enum Body {
 
 /// Runs skills elsewhere. Every method may be called from any thread.
 pub(crate) trait Remote: Send + Sync {
+    /// Counts a caller that is still inside of what it has found, and is about to call.
+    fn comes(&self);
+
+    /// That caller has called, or started its call.
+    fn is_in(&self);
+
     /// Calls the skill `name` and waits.
     fn call(
         &self,
@@ -83,6 +89,27 @@ pub(crate) trait Remote: Send + Sync {
         timeout: Option<Duration>,
         done: Done,
     ) -> Option<Arc<dyn Underway>>;
+}
+
+/// A caller on its way to another process: whoever takes the skill away waits for it.
+pub(crate) struct Entering(Arc<dyn Remote>);
+
+impl Entering {
+    /// Only from inside of what serves the skill.
+    pub(crate) fn new(remote: &Arc<dyn Remote>) -> Self {
+        remote.comes();
+        Self(Arc::clone(remote))
+    }
+
+    pub(crate) fn remote(&self) -> &Arc<dyn Remote> {
+        &self.0
+    }
+}
+
+impl Drop for Entering {
+    fn drop(&mut self) {
+        self.0.is_in();
+    }
 }
 
 /// A function of the core: encoded arguments in, encoded result out.

@@ -26,6 +26,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 pub struct LogFile {
     path: PathBuf,
     rotation: Rotation,
+    /// What every record starts with.
+    label: String,
     stamp: Stamp,
     current: Option<Current>,
     buffer: Vec<u8>,
@@ -96,6 +98,7 @@ impl LogFile {
         Ok(LogFile {
             path,
             rotation,
+            label: String::new(),
             stamp,
             current: Some(current),
             buffer: Vec::new(),
@@ -105,6 +108,16 @@ impl LogFile {
             reason: String::new(),
             total: Dropped::default(),
         })
+    }
+
+    /// Has every record of this writer start with `label`, so that several writers of one file can be
+    /// told apart.
+    #[must_use]
+    pub fn labelled(mut self, label: &str) -> LogFile {
+        if !label.is_empty() {
+            self.label = format!("{label} ");
+        }
+        self
     }
 
     /// Returns the file's path.
@@ -131,7 +144,13 @@ impl LogFile {
             self.day = day;
         }
         let before = self.buffer.len();
-        self.stamp.append(&mut self.buffer, level, message.as_ref());
+        let message = message.as_ref();
+        if self.label.is_empty() {
+            self.stamp.append(&mut self.buffer, level, message);
+        } else {
+            let labelled = [self.label.as_bytes(), message].concat();
+            self.stamp.append(&mut self.buffer, level, &labelled);
+        }
         self.buffered += 1;
         let limit = match self.rotation.max_bytes {
             Some(bytes) => usize::try_from(bytes).map_or(BUFFER_BYTES, |n| n.min(BUFFER_BYTES)),

@@ -9,8 +9,9 @@
 //! prints, it cannot open a record of its own making: line breaks inside a message become
 //! continuation lines and control bytes are written out as text (`\x1b`).
 //!
-//! Two processes may write one file, a plugin's shim and the core. Each write is whole
-//! records in one `O_APPEND` write, each writer notices when the other has rotated the
+//! Several processes may write one file: the shims of a plugin's processes, the core, and the
+//! process of an isolated library. Each write is whole
+//! records in one `O_APPEND` write, each writer notices when another has rotated the
 //! file, and a lock file next to it makes sure that only one of them rotates.
 //!
 //! What a record was written under, spans of plugins and of the program around the core, is in

@@ -2,7 +2,7 @@
 //!
 //! Start at [`Supervised::launch`]. Each launched plugin has a process of its own between
 //! itself and the core, the shim ([`shim_main`]): it is the plugin's parent, adopts what the
-//! plugin leaves behind, holds its pipes and alone writes its log while it lives. The core
+//! plugin leaves behind, holds its pipes and writes what they say into its log. The core
 //! and a shim talk over the socket that is the shim's standard input, in the messages of
 //! [`protocol`]. When to launch again is decided by [`RestartPolicy`], which does no I/O.
 //!

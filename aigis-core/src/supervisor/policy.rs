@@ -74,6 +74,11 @@ impl RestartPolicy {
         if exit.is_success() {
             return Decision::Finished;
         }
+        self.on_failure(ran_for)
+    }
+
+    /// Decides what follows a run that took `ran_for` and should not have ended.
+    pub fn on_failure(&mut self, ran_for: Duration) -> Decision {
         if self.restarts == 0 {
             return Decision::Failed;
         }

@@ -50,6 +50,10 @@ pub struct LaunchSpec {
     pub env: Vec<(OsText, OsText)>,
     /// What it can read from its session descriptor; without it there is no descriptor.
     pub session: Option<Grant>,
+    /// What each record of this launch starts with in the log, after its level; empty where the plugin
+    /// has one process.
+    #[serde(default)]
+    pub label: String,
     /// Its log file.
     pub log: OsText,
     /// How its log rotates.
@@ -83,6 +87,7 @@ impl LaunchSpec {
             cwd: OsText(cwd.into().into_os_string()),
             env: Vec::new(),
             session: None,
+            label: String::new(),
             log: OsText(log.into().into_os_string()),
             rotation: Rotation::default(),
             record: OsText(record.into().into_os_string()),

@@ -90,6 +90,7 @@ impl Shim {
                 message: with_cause(&error),
             }
         })?;
+        log = log.labelled(&spec.label);
         report_panics(log.path());
         let launched = OwnRecord::create(&spec).and_then(|mut record| {
             match plugin::start(&spec, &mut record) {

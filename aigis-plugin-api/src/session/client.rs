@@ -16,11 +16,12 @@ use super::frame::{
     self, Call, Header, Hello, Import, Kind, MAGIC, MAX_BODY, PROTOCOL, Served, Target, Welcome,
     feature,
 };
+use super::grant::SessionGrant;
 use super::inbox::Received;
 use super::incoming::{Done, Limits, Underway};
 use super::link::{End, Link, Outgoing, Side};
 use super::reactor::Reactor;
-use super::serving::{Skills, unserved};
+use super::serving::{Serve, Skills, unserved};
 use super::{lock, socket};
 use crate::abi::OnOutcome;
 use crate::backend::{self, Backend, Expected, Request};
@@ -88,7 +89,7 @@ struct Shared {
     changed: Condvar,
     imports: Mutex<Imports>,
     /// What this process serves, once that is known.
-    skills: OnceLock<Skills>,
+    skills: OnceLock<Arc<dyn Serve>>,
     /// The process of the first core.
     core_pid: u32,
 }
@@ -128,7 +129,10 @@ impl std::fmt::Debug for Session {
 }
 
 /// The threads that read this process's sessions while nobody waits there.
-fn reactor() -> io::Result<Arc<Reactor>> {
+///
+/// # Errors
+/// What the system says: they cannot be started.
+pub fn reactor() -> io::Result<Arc<Reactor>> {
     static REACTOR: OnceLock<Arc<Reactor>> = OnceLock::new();
     if let Some(reactor) = REACTOR.get() {
         return Ok(Arc::clone(reactor));
@@ -222,15 +226,37 @@ impl Session {
     /// Offers skills of this process to the core, and again to each that comes later; returns when they
     /// can be called.
     pub(crate) fn serve(&self, skills: &[&'static Skill]) -> Result<(), Failure> {
+        self.offer(Arc::new(Skills::new(skills)))
+    }
+
+    /// Opens the session of a launched process whose program is the core's own; without its core it ends.
+    ///
+    /// # Errors
+    /// The core cannot be reached, or does not let it in.
+    #[doc(hidden)]
+    pub fn launched(grant: &SessionGrant) -> Result<Self, Failure> {
+        Self::open(Address {
+            reconnects: false,
+            ..grant.address()
+        })
+    }
+
+    /// Offers what `serves` serves to the core; returns when it can be called.
+    ///
+    /// # Errors
+    /// Why the core does not take it.
+    #[doc(hidden)]
+    pub fn offer(&self, serves: Arc<dyn Serve>) -> Result<(), Failure> {
         let shared = &self.handle.shared;
         // Calls can come before the answer does.
-        let mine = shared.skills.get_or_init(|| Skills::new(skills));
+        let mine = shared.skills.get_or_init(|| serves);
         let link = shared.link("the offer", Instant::now() + PATIENCE)?;
         link.offer(&mine.offer(), OFFERING)
     }
 
     /// Takes no further call of this process's skills, and waits for those underway.
-    pub(crate) fn stop_serving(&self) {
+    #[doc(hidden)]
+    pub fn stop_serving(&self) {
         let shared = &self.handle.shared;
         if let Some(skills) = shared.skills.get() {
             skills.close();
@@ -240,7 +266,9 @@ impl Session {
         }
     }
 
-    pub(crate) fn backend(&self) -> Arc<dyn Backend> {
+    /// Returns what makes calls over it.
+    #[doc(hidden)]
+    pub fn backend(&self) -> Arc<dyn Backend> {
         Arc::clone(&self.handle) as Arc<dyn Backend>
     }
 }

@@ -26,11 +26,15 @@ mod waiting;
 pub(crate) use client::Address;
 pub use client::Session;
 #[doc(hidden)]
+pub use client::reactor;
+#[doc(hidden)]
 pub use grant::{SessionGrant, from_environment};
 #[doc(hidden)]
 pub use inbox::{Longest, Received};
 #[doc(hidden)]
 pub use incoming::{Done, Limits, Load, Underway};
+#[doc(hidden)]
+pub use serving::{Serve, unserved};
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -16,6 +16,26 @@ use crate::library::Running;
 use crate::program::{Timer, start_timer, stop_timer};
 use crate::skill::Skill;
 
+/// What a process serves. Every method may be called from any thread.
+pub trait Serve: Send + Sync {
+    /// Says what is served, to a core.
+    fn offer(&self) -> Offer;
+
+    /// Runs a call on this thread, which may block, or begins it; `done` hears its outcome once, here or,
+    /// when what is underway is returned, later on another thread that may block.
+    fn call(
+        &self,
+        name: &str,
+        arguments: &[u8],
+        timeout: Option<Duration>,
+        reactor: &Arc<Reactor>,
+        done: Done,
+    ) -> Option<Arc<dyn Underway>>;
+
+    /// Takes no further call.
+    fn close(&self);
+}
+
 /// The skills of this process.
 pub(super) struct Skills {
     by_name: HashMap<&'static str, &'static Skill>,
@@ -30,21 +50,20 @@ impl Skills {
             closing: AtomicBool::new(false),
         }
     }
+}
 
-    /// Says what is served, to a core.
-    pub(super) fn offer(&self) -> Offer {
+impl Serve for Skills {
+    fn offer(&self) -> Offer {
         let mut skills: Vec<_> = self.by_name.values().map(|skill| offered(skill)).collect();
         skills.sort_by(|a, b| a.name.cmp(&b.name));
         Offer { skills }
     }
 
-    /// Takes no further call.
-    pub(super) fn close(&self) {
+    fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
     }
 
-    /// Runs a call on this thread, or begins it.
-    pub(super) fn call(
+    fn call(
         &self,
         name: &str,
         arguments: &[u8],
@@ -88,7 +107,7 @@ fn offered(skill: &Skill) -> OfferedSkill {
 }
 
 /// The failure of a call of what this process does not serve.
-pub(super) fn unserved(name: &str) -> Failure {
+pub fn unserved(name: &str) -> Failure {
     let message = format!("this process does not serve `{name}`");
     Failure::new(FailureKind::NotFound, message).of_skill(name)
 }

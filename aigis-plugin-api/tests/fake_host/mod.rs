@@ -83,6 +83,7 @@ pub fn grant(settings: Option<Value>) -> Grant {
         home: PathBuf::from("/home/of/tests"),
         data: PathBuf::from("/home/of/tests/data/tested"),
         core_pid: std::process::id(),
+        instance: 0,
         settings,
     }
 }

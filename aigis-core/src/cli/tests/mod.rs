@@ -90,6 +90,8 @@ fn status(name: &str, state: State) -> PluginStatus {
         crash: None,
         slow_calls: Vec::new(),
         serving: Vec::new(),
+        isolated: None,
+        processes: Vec::new(),
     }
 }
 

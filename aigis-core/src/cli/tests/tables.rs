@@ -5,7 +5,7 @@ use aigis_plugin_api::signature::{Shape, Signature};
 use super::super::table;
 use super::status;
 use crate::config::PluginKind;
-use crate::host::{Crash, SkillInfo, SlowCall, State};
+use crate::host::{Crash, Isolation, ProcessStatus, SkillInfo, SlowCall, State};
 
 #[test]
 fn plugins_are_aligned_and_errors_stand_below() {
@@ -56,6 +56,37 @@ fn crashes_and_slow_calls_stand_below() {
              `greeter.greet` of generation 3 was running on thread `worker` (2 times so far)",
             "  slow:  `greeter.greet` of generation 4 has been running for 12.3 s on thread \
              `a\\u{1b}thread`",
+        ]
+    );
+}
+
+#[test]
+fn several_processes_stand_below() {
+    let mut web = status("web", State::Ready);
+    let process = |instance, state, pid, restarts| ProcessStatus {
+        instance,
+        state,
+        pid,
+        restarts,
+        error: None,
+    };
+    web.processes = vec![process(Some(0), State::Ready, Some(12), 0)];
+    assert_eq!(table::plugins(&[web.clone()]).lines().count(), 2);
+    web.isolated = Some(Isolation::EndedCore);
+    web.processes
+        .insert(0, process(None, State::Ready, Some(11), 1));
+    web.processes
+        .push(process(Some(1), State::Backoff, None, 3));
+    let table = table::plugins(&[web]);
+    let below: Vec<&str> = table.lines().skip(2).collect();
+    assert_eq!(
+        below,
+        [
+            "  isolated: its library runs in a process of its own, because this version of it has ended \
+             the core",
+            "  library: ready, process 11, 1 restart",
+            "  instance 0: ready, process 12",
+            "  instance 1: backoff, 3 restarts",
         ]
     );
 }

@@ -69,6 +69,8 @@ fn the_documented_core_manifest() {
         requirements: Some(requirements),
         secrets: Vec::new(),
         restart: None,
+        instances: None,
+        isolate: false,
         call_timeout: None,
         max_message: None,
         host: Host::Local,
@@ -320,6 +322,44 @@ fn restart_has_bounds() {
         let mistakes = internal(&format!("RESTART = {wrong}\n")).unwrap_err();
         assert_eq!(mistakes.len(), 1, "{wrong}");
     }
+}
+
+#[test]
+fn instances_have_bounds() {
+    assert_eq!(internal("").unwrap().instances, None);
+    for (written, count) in [("1", 1), ("64", 64)] {
+        let parsed = internal(&format!("INSTANCES = {written}\n")).unwrap();
+        assert_eq!((parsed.instances, parsed.warnings.len()), (Some(count), 0));
+    }
+    for wrong in ["0", "65", "-1", "2.0", "'2'", "99999999999999999999999"] {
+        let mistakes = internal(&format!("INSTANCES = {wrong}\n")).unwrap_err();
+        assert_eq!(mistakes.len(), 1, "{wrong}");
+        let hint = mistakes.iter().next().and_then(|one| one.hint.as_deref());
+        let hint = hint.unwrap_or_default();
+        assert!(hint.contains("leave `INSTANCES` out"), "{hint}");
+    }
+    let overriding = entry_with("instances = 3");
+    let parsed = manifest(&format!("{MINIMAL}INSTANCES = 2\n"), &overriding).unwrap();
+    assert_eq!(parsed.instances, Some(3), "the entry's counts");
+    let core = "PLUGIN_TYPE = 'core'\nENTRYPOINT = '.'\nINSTANCES = 2\n";
+    let parsed = manifest(core, &entry(PluginKind::Core)).unwrap();
+    assert_eq!((parsed.instances, parsed.warnings.len()), (None, 1));
+}
+
+#[test]
+fn a_library_can_be_isolated() {
+    let core = "PLUGIN_TYPE = 'core'\nENTRYPOINT = '.'\n";
+    let isolate = |more: &str| manifest(&format!("{core}{more}"), &entry(PluginKind::Core));
+    assert!(!isolate("").unwrap().isolate);
+    assert!(isolate("ISOLATE = true\n").unwrap().isolate);
+    assert!(!isolate("ISOLATE = false\n").unwrap().isolate);
+    assert_eq!(isolate("ISOLATE = 1\n").unwrap_err().len(), 1);
+    let overriding = entry_with("isolate = true");
+    let parsed = manifest(&format!("{MINIMAL}ISOLATE = false\n"), &overriding).unwrap();
+    assert!(parsed.isolate, "the entry's counts");
+    let external = "PLUGIN_TYPE = 'external'\nENTRYPOINT = '.'\nLAUNCH = ['x']\nISOLATE = true\n";
+    let parsed = manifest(external, &entry(PluginKind::External)).unwrap();
+    assert_eq!((parsed.isolate, parsed.warnings.len()), (false, 1));
 }
 
 #[test]

@@ -1,0 +1,79 @@
+//! What a plugin is given: its secrets, its settings, and what it may know of itself and its host.
+
+use std::fs;
+use std::path::PathBuf;
+
+use aigis_plugin_api::__private::Grant;
+use aigis_plugin_api::codec::Value;
+
+use super::Inner;
+use super::plugin::Plugin;
+use super::secrets::{self, Delivered};
+use super::step::Step;
+use crate::config::{Manifest, PluginEntry, PluginName};
+use crate::home::at;
+
+impl Inner {
+    pub(crate) fn deliver(
+        &self,
+        name: &PluginName,
+        manifest: &Manifest,
+    ) -> Result<Delivered, Step> {
+        let (store, root) = (self.home.secrets(name), self.home.plugin(name));
+        secrets::deliver(&manifest.secrets, &store, &root).map_err(Step::Secrets)
+    }
+
+    /// Makes what a plugin may know of itself and its host.
+    pub(crate) fn grant(&self, plugin: &Plugin, generation: u64) -> Result<Grant, Step> {
+        let data = self.home.data(plugin.name());
+        fs::create_dir_all(&data).map_err(|error| Step::Prepare(at(&data, error)))?;
+        Ok(Grant {
+            plugin: plugin.name().to_string(),
+            generation,
+            home: self.home.root().to_owned(),
+            data,
+            core_pid: std::process::id(),
+            instance: 0,
+            settings: settings(&plugin.entry),
+        })
+    }
+
+    /// Writes the settings down for a process that reads files.
+    pub(crate) fn settings_file(&self, plugin: &Plugin) -> Result<Option<PathBuf>, Step> {
+        let Some(settings) = settings(&plugin.entry) else {
+            return Ok(None);
+        };
+        let folder = self.home.run().join("settings");
+        let path = folder.join(format!("{}.json", plugin.name()));
+        let written = tempfile::NamedTempFile::new_in(&folder).and_then(|file| {
+            fs::write(file.path(), settings.to_json_pretty())?;
+            file.persist(&path).map_err(|error| error.error)
+        });
+        match written {
+            Ok(_) => Ok(Some(path)),
+            Err(error) => Err(Step::Prepare(at(&path, error))),
+        }
+    }
+}
+
+/// Returns an entry's settings, in the order of the file.
+fn settings(entry: &PluginEntry) -> Option<Value> {
+    let table = entry.settings.as_ref()?;
+    Some(value_of(&toml::Value::Table(table.clone())))
+}
+
+/// Turns a TOML value into one that every format has; dates become texts.
+fn value_of(value: &toml::Value) -> Value {
+    match value {
+        toml::Value::String(text) => Value::from(text.as_str()),
+        toml::Value::Integer(number) => Value::from(*number),
+        toml::Value::Float(number) => Value::from(*number),
+        toml::Value::Boolean(value) => Value::from(*value),
+        toml::Value::Datetime(time) => Value::from(time.to_string().as_str()),
+        toml::Value::Array(items) => items.iter().map(value_of).collect(),
+        toml::Value::Table(table) => table
+            .iter()
+            .map(|(key, value)| (key.as_str(), value_of(value)))
+            .collect(),
+    }
+}

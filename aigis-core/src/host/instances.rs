@@ -1,0 +1,296 @@
+//! The processes that serve the same skills, and which of them takes the next call.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+use aigis_plugin_api::__private::{Failure, FailureKind};
+
+use super::lock;
+use super::status::ServingProcess;
+use crate::config::PluginName;
+use crate::rpc::{Callee, SessionInfo};
+
+/// The processes of one plugin that serve the same.
+pub(super) struct Instances {
+    plugin: PluginName,
+    list: Mutex<Vec<Arc<Instance>>>,
+    /// Counts calls, so that instances with as many as another have their turns.
+    turn: AtomicUsize,
+    /// Calls that are on their way to one of them.
+    entering: AtomicUsize,
+    /// Somebody waits until no call is underway.
+    awaited: AtomicBool,
+    /// Until when that is waited for; none for as long as it takes.
+    limit: Mutex<Option<Instant>>,
+    quiet: Condvar,
+}
+
+/// One process.
+pub(super) struct Instance {
+    pub(super) session: Arc<SessionInfo>,
+    pub(super) callee: Arc<dyn Callee>,
+    /// The calls that it has not answered.
+    underway: AtomicUsize,
+}
+
+impl Instance {
+    pub(super) fn new(session: &Arc<SessionInfo>, callee: &Arc<dyn Callee>) -> Arc<Self> {
+        Arc::new(Self {
+            session: Arc::clone(session),
+            callee: Arc::clone(callee),
+            underway: AtomicUsize::new(0),
+        })
+    }
+}
+
+/// A call that a process has not answered.
+pub(super) struct Busy {
+    instance: Arc<Instance>,
+    among: Arc<Instances>,
+}
+
+impl Busy {
+    pub(super) fn callee(&self) -> &Arc<dyn Callee> {
+        &self.instance.callee
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.instance.underway.fetch_sub(1, Ordering::SeqCst);
+        self.among.one_less();
+    }
+}
+
+impl Instances {
+    pub(super) fn new(plugin: &PluginName) -> Arc<Self> {
+        Arc::new(Self {
+            plugin: plugin.clone(),
+            list: Mutex::default(),
+            turn: AtomicUsize::new(0),
+            entering: AtomicUsize::new(0),
+            awaited: AtomicBool::new(false),
+            limit: Mutex::default(),
+            quiet: Condvar::new(),
+        })
+    }
+
+    /// Returns the process with the fewest calls underway, with one more.
+    pub(super) fn pick(self: &Arc<Self>) -> Option<Busy> {
+        let instances = lock(&self.list);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let (before, from) = instances.split_at(turn.checked_rem(instances.len())?);
+        let there = from.iter().chain(before).filter(|it| it.callee.is_there());
+        let free = there.min_by_key(|it| it.underway.load(Ordering::Relaxed))?;
+        free.underway.fetch_add(1, Ordering::SeqCst);
+        Some(Busy {
+            instance: Arc::clone(free),
+            among: Arc::clone(self),
+        })
+    }
+
+    /// The failure of a call for which there is no process.
+    pub(super) fn unavailable(&self, name: &str) -> Failure {
+        let message = format!(
+            "the process of plugin `{}`, which serves {name}, is not running; {name} was not called",
+            self.plugin
+        );
+        Failure::new(FailureKind::Unavailable, message).of_skill(name)
+    }
+
+    /// Tells whether what they offer can be called.
+    pub(super) fn is_served(&self) -> bool {
+        lock(&self.list).iter().any(|it| it.callee.is_there())
+    }
+
+    /// Forgets the process of a session that has ended; returns whether it was the last.
+    pub(super) fn leave(&self, session: u64) -> bool {
+        let mut instances = lock(&self.list);
+        let place = instances.iter().position(|it| it.session.id == session);
+        let gone = place.map(|place| instances.remove(place));
+        let last = gone.is_some() && instances.is_empty();
+        drop(instances);
+        // Its connection may end with it, and not under the lock.
+        drop(gone);
+        self.one_less();
+        last
+    }
+
+    /// Says which processes serve.
+    pub(super) fn status(&self) -> Vec<ServingProcess> {
+        let instances = lock(&self.list);
+        let all = instances.iter().map(|it| ServingProcess {
+            pid: it.session.pid,
+            session: it.session.id,
+            calls: it.underway.load(Ordering::Relaxed),
+        });
+        all.collect()
+    }
+
+    /// Puts `instances` in the place of those that there were.
+    pub(super) fn served_by(&self, instances: Vec<Arc<Instance>>) {
+        let before = std::mem::replace(&mut *lock(&self.list), instances);
+        drop(before);
+    }
+
+    /// Returns the processes that serve on other sessions.
+    pub(super) fn others(&self, session: u64) -> Vec<Arc<Instance>> {
+        let instances = lock(&self.list);
+        let others = instances
+            .iter()
+            .filter(|it| it.session.id != session && it.callee.is_there());
+        others.map(Arc::clone).collect()
+    }
+
+    /// Counts a call whose caller has found one of their skills, until it has [gone in](Self::is_in).
+    pub(super) fn comes(&self) {
+        self.entering.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// From here on the call is counted where it runs, or is over.
+    pub(super) fn is_in(&self) {
+        self.entering.fetch_sub(1, Ordering::SeqCst);
+        self.one_less();
+    }
+
+    /// Tells whoever waits that a call is over.
+    fn one_less(&self) {
+        // Either this sees that somebody waits, or that one sees the count.
+        if self.awaited.load(Ordering::SeqCst) {
+            drop(lock(&self.limit));
+            self.quiet.notify_all();
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.entering.load(Ordering::SeqCst) == 0
+            && lock(&self.list)
+                .iter()
+                .all(|it| it.underway.load(Ordering::SeqCst) == 0)
+    }
+
+    /// Waits until no call is underway, at most until `limit`, and until a [limit](Self::hurry) that is
+    /// set meanwhile; false when that came first. One thread at a time: a hand-over, then whoever retires
+    /// them.
+    pub(super) fn wait_quiet(&self, limit: Option<Instant>) -> bool {
+        self.awaited.store(true, Ordering::SeqCst);
+        let quiet = self.wait_awaited(limit);
+        self.awaited.store(false, Ordering::SeqCst);
+        quiet
+    }
+
+    fn wait_awaited(&self, limit: Option<Instant>) -> bool {
+        let mut hurried = lock(&self.limit);
+        loop {
+            if self.is_quiet() {
+                return true;
+            }
+            let until = [limit, *hurried].into_iter().flatten().min();
+            let Some(until) = until else {
+                let woken = self.quiet.wait(hurried);
+                hurried = woken.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let woken = self.quiet.wait_timeout(hurried, left);
+            hurried = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Lets nobody wait for longer than until `limit`.
+    pub(super) fn hurry(&self, limit: Instant) {
+        *lock(&self.limit) = Some(limit);
+        self.quiet.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use aigis_plugin_api::session::Underway;
+
+    use super::*;
+    use crate::rpc::Done;
+
+    /// A process that is there, and is not called in these tests.
+    struct Idle;
+
+    impl Callee for Idle {
+        fn is_there(&self) -> bool {
+            true
+        }
+
+        fn call(&self, _: &str, _: &[u8], _: Option<Duration>) -> Result<Vec<u8>, Failure> {
+            Ok(Vec::new())
+        }
+
+        fn start(&self, _: &str, _: &[u8], _: Option<Duration>, _: Done) -> Arc<dyn Underway> {
+            struct Over;
+            impl Underway for Over {
+                fn give_up(&self) {}
+            }
+            Arc::new(Over)
+        }
+    }
+
+    fn instances(count: u64) -> Arc<Instances> {
+        let plugin = "mill".parse().expect("a name");
+        let instances = Instances::new(&plugin);
+        let idle: Arc<dyn Callee> = Arc::new(Idle);
+        let all = (0..count).map(|id| {
+            let info = SessionInfo {
+                id,
+                client: "mill".to_owned(),
+                plugin: Some("mill".to_owned()),
+                pid: 7,
+            };
+            Instance::new(&Arc::new(info), &idle)
+        });
+        instances.served_by(all.collect());
+        instances
+    }
+
+    #[test]
+    fn calls_go_to_whom_has_the_fewest() {
+        let instances = instances(3);
+        let busy: Vec<Busy> = (0..3).filter_map(|_| instances.pick()).collect();
+        let calls = |instances: &Instances| {
+            let status = instances.status();
+            status.iter().map(|it| it.calls).collect::<Vec<_>>()
+        };
+        assert_eq!(calls(&instances), [1, 1, 1]);
+        let more: Vec<Busy> = (0..3).filter_map(|_| instances.pick()).collect();
+        assert_eq!(calls(&instances), [2, 2, 2]);
+        drop((busy, more));
+        assert_eq!(calls(&instances), [0, 0, 0]);
+        assert!(!instances.leave(0) && !instances.leave(0) && !instances.leave(1));
+        assert!(instances.leave(2), "the last one");
+        assert!(instances.pick().is_none());
+    }
+
+    #[test]
+    fn it_is_quiet_when_the_last_call_is_over() {
+        let instances = instances(1);
+        assert!(instances.wait_quiet(None));
+        let busy = instances.pick().expect("is there");
+        instances.comes();
+        let waiting = Arc::clone(&instances);
+        let waiter = std::thread::spawn(move || waiting.wait_quiet(None));
+        assert!(!instances.is_quiet());
+        instances.is_in();
+        assert!(!instances.is_quiet());
+        drop(busy);
+        assert!(waiter.join().expect("does not panic"));
+        // With a limit nobody waits for longer.
+        let _busy = instances.pick().expect("is there");
+        let waiting = Arc::clone(&instances);
+        let waiter = std::thread::spawn(move || waiting.wait_quiet(None));
+        instances.hurry(Instant::now());
+        assert!(!waiter.join().expect("does not panic"));
+    }
+}
