@@ -3,11 +3,14 @@
 mod asynchronous;
 mod bad_input;
 mod boot;
+mod concurrency;
 mod crash;
 mod detach;
 mod embedding;
 mod examples;
+mod failures;
 mod freshness;
+mod hostile;
 mod hybrid;
 mod instances;
 mod isolate;

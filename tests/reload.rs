@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use aigis_core::{Host, HostError, State};
 
@@ -24,6 +26,10 @@ fn value(host: &Host) -> u32 {
     host.call("counter.value", ()).expect("is served")
 }
 
+/// S-14: an internal plugin calls a skill in a loop, whose source is updated in git and reloaded; then it is
+/// reloaded with code that does not compile. The caller's process is the same, the values go 1…1, 2…2
+/// without a gap longer than the swap, nothing crashes; after the bad reload it is still 2, and the
+/// compiler's error is in the plugin's log.
 #[test]
 fn a_reload_under_calls_fails_none_of_them() {
     let home = TestHome::new();
@@ -83,19 +89,24 @@ fn a_reload_under_calls_fails_none_of_them() {
     host.shutdown();
 }
 
+fn pipe(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status();
+    assert!(made.expect("mkfifo runs").success());
+}
+
 /// Version 2 takes the place of version 1, in which one call still is.
 fn swaps_under_calls(home: &TestHome, host: &Host, repo: &Repo) {
-    let pipe = home.path().join("pipe");
-    let made = Command::new("mkfifo")
-        .arg(&pipe)
-        .status()
-        .expect("mkfifo runs");
-    assert!(made.success());
+    let (held_at, gate) = (
+        home.path().join("pipe"),
+        home.path().join("data/counter/gate"),
+    );
+    pipe(&held_at);
+    pipe(&gate);
     let in_time = AtomicBool::new(false);
     thread::scope(|scope| {
-        let held = scope.spawn(|| host.call::<(u32, String)>("counter.hold", (&pipe,)));
+        let held = scope.spawn(|| host.call::<(u32, String)>("counter.hold", (&held_at,)));
         // Opens once the skill reads.
-        let mut writer = File::create(&pipe).expect("is read");
+        let mut writer = File::create(&held_at).expect("is read");
         let embedded = scope.spawn(|| {
             let mut last = 1;
             while !in_time.load(Ordering::Relaxed) || last == 1 {
@@ -106,13 +117,31 @@ fn swaps_under_calls(home: &TestHome, host: &Host, repo: &Repo) {
             last
         });
         repo.commit("src/lib.rs", &version(2));
-        let status = host.reload("counter", false).expect("is swapped");
+        let reloaded = scope.spawn(|| host.reload("counter", false).expect("is swapped"));
+        // Opens once the next version is loaded and begins; until it has, the former one serves.
+        let begins = File::create(&gate).expect("is read");
+        let swap = Instant::now();
+        for _ in 0..1000 {
+            assert_eq!(value(host), 1);
+        }
+        std::fs::remove_file(&gate).expect("is there");
+        drop(begins);
+        let status = reloaded.join().expect("no panic");
+        let swap = swap.elapsed();
         assert_eq!((status.state, status.generation), (State::Ready, 2));
         assert_eq!(status.pid, Some(std::process::id()));
         assert_eq!(value(host), 2);
         in_time.store(true, Ordering::Relaxed);
         assert_eq!(embedded.join().expect("no panic"), 2);
-        home.wait_for_log("looper", "value 2 for ");
+        let changed = home.wait_for_log("looper", "value 2 for ");
+        let gap = changed
+            .split_once(" after ")
+            .and_then(|(_, gap)| gap.split(' ').next());
+        let gap = Duration::from_micros(gap.and_then(|gap| gap.parse().ok()).expect("a gap"));
+        assert!(
+            gap <= swap,
+            "{gap:?} without an answer, the swap took {swap:?}"
+        );
 
         // The call that began in version 1 ends there; only then that version is retired.
         assert!(!home.plugin_log("counter").contains("is retired"));

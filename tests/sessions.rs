@@ -29,6 +29,10 @@ fn findings(home: &TestHome, plugin: &str) -> HashMap<String, Value> {
         .collect()
 }
 
+/// S-09: an internal plugin calls a path of depth 6 that does not exist, a constant, skills with an error of a
+/// type of their own and its payload, with a result that cannot be sent, with a panic, and then a normal one. To
+/// name a path never fails; errors are typed, with name and message; after each the session and the core work, and
+/// the process of the skill is the core's and not the caller's.
 #[test]
 fn whatever_happens_to_a_call_the_session_lives_on() {
     let home = TestHome::new();

@@ -5,14 +5,23 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use aigis_core::host::GenerationState;
 use aigis_core::{Host, PluginStatus};
+use aigis_plugin_api::{CallError, connect};
 
 use crate::support::home::TestHome;
 use crate::support::{eventually, plugins};
 
 const PATIENT: &str = include_str!("fixtures/crash/patient.rs");
+const WORKSHOP: &str = include_str!("fixtures/sessions/workshop.rs");
+
+aigis_plugin_api::import! {
+    mod workshop {
+        fn wait(gate: &str) -> bool;
+    }
+}
 
 fn pipe(home: &TestHome) -> PathBuf {
     let pipe = home.path().join("pipe");
@@ -86,6 +95,65 @@ fn a_slow_call_is_reported_until_it_ends_and_stops_no_reload() {
     assert_eq!(watchers(), 1, "generation 2 has a timeout as well");
     host.shutdown();
     eventually("the end of the watch", || (watchers() == 0).then_some(()));
+}
+
+/// Its place is taken until it ends, and people can see by what: of calls whose time is over, that were given up,
+/// and whose session has ended.
+#[test]
+fn a_call_that_runs_on_for_nobody_is_shown_until_it_ends() {
+    let home = TestHome::new();
+    plugins::core(&home, "workshop", WORKSHOP);
+    home.config("[core]\nworkshop = \"{sources}/workshop\"\n");
+    let host = home.host();
+    let overdue = || {
+        let ran = home.aigis(&["status", "--json"]).exited(0);
+        let statuses: Vec<PluginStatus> = serde_json::from_str(&ran.stdout).expect("a list");
+        let mut calls = statuses[0].overdue_calls.clone();
+        calls.sort_by_key(|call| call.session);
+        calls
+    };
+    assert_eq!(overdue(), []);
+    let session = connect(home.path()).expect("the core runs");
+    let soon = Duration::from_millis(50);
+    let late = session.call_within::<bool>("workshop.wait", ("late",), soon);
+    assert!(matches!(late, Err(CallError::TimedOut { .. })), "{late:?}");
+    session.scope(|| {
+        let call = workshop::start::wait("unwanted");
+        assert_eq!(session.call("workshop.awaited", ("unwanted",)), Ok(true));
+        call.cancel();
+    });
+    let departs = connect(home.path()).expect("the core runs");
+    departs.scope(|| {
+        let call = workshop::start::wait("departed");
+        assert_eq!(session.call("workshop.awaited", ("departed",)), Ok(true));
+        drop(call);
+    });
+    drop(departs);
+    let calls = eventually("three calls for nobody", || {
+        Some(overdue()).filter(|calls| calls.len() == 3)
+    });
+    assert!(calls.iter().all(|call| call.skill == "workshop.wait"));
+    let sessions: Vec<u64> = calls.iter().map(|call| call.session).collect();
+    assert_eq!(sessions[0], sessions[1]);
+    assert_ne!(sessions[1], sessions[2]);
+    let again = overdue();
+    assert!(again[0].overdue_ms > calls[0].overdue_ms, "{again:?}");
+    let shown = home.aigis(&["status"]).exited(0).stdout;
+    assert_eq!(
+        shown
+            .matches("  overdue: `workshop.wait`, called by")
+            .count(),
+        3,
+        "{shown}"
+    );
+
+    for (gate, left) in [("late", 2), ("unwanted", 1), ("departed", 0)] {
+        assert_eq!(session.call("workshop.open", (gate,)), Ok(()));
+        eventually("the end of a call", || {
+            (overdue().len() == left).then_some(())
+        });
+    }
+    host.shutdown();
 }
 
 /// Counts the threads of this process that watch calls.

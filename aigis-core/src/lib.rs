@@ -12,6 +12,7 @@
 pub mod build;
 pub mod cli;
 pub mod config;
+mod descriptors;
 pub mod home;
 pub mod host;
 mod loader;

@@ -62,6 +62,62 @@ pub enum FailureKind {
     Internal,
 }
 
+impl FailureKind {
+    /// All there are.
+    #[doc(hidden)]
+    pub const ALL: [Self; 17] = [
+        Self::Skill,
+        Self::Panicked,
+        Self::NotFound,
+        Self::Mismatch,
+        Self::Arguments,
+        Self::Unserializable,
+        Self::TimedOut,
+        Self::Cancelled,
+        Self::WouldBlock,
+        Self::NotConnected,
+        Self::CoreGone,
+        Self::Disconnected,
+        Self::Unavailable,
+        Self::Overloaded,
+        Self::TooLarge,
+        Self::Refused,
+        Self::Internal,
+    ];
+}
+
+/// The place of each kind in [`FailureKind::ALL`]: a new one does not compile before it is there, and
+/// then the tests that go through all of them ask for theirs.
+const fn place(kind: FailureKind) -> usize {
+    match kind {
+        FailureKind::Skill => 0,
+        FailureKind::Panicked => 1,
+        FailureKind::NotFound => 2,
+        FailureKind::Mismatch => 3,
+        FailureKind::Arguments => 4,
+        FailureKind::Unserializable => 5,
+        FailureKind::TimedOut => 6,
+        FailureKind::Cancelled => 7,
+        FailureKind::WouldBlock => 8,
+        FailureKind::NotConnected => 9,
+        FailureKind::CoreGone => 10,
+        FailureKind::Disconnected => 11,
+        FailureKind::Unavailable => 12,
+        FailureKind::Overloaded => 13,
+        FailureKind::TooLarge => 14,
+        FailureKind::Refused => 15,
+        FailureKind::Internal => 16,
+    }
+}
+
+const _: () = {
+    let mut at = 0;
+    while at < FailureKind::ALL.len() {
+        assert!(place(FailureKind::ALL[at]) == at);
+        at += 1;
+    }
+};
+
 /// An error as it crosses a boundary; a caller sees one in [`CallError::Other`].
 ///
 /// ```
@@ -204,6 +260,10 @@ impl fmt::Display for Failure {
                 )
             }
             _ => {
+                if self.message.is_empty() {
+                    // Whoever made it, in whatever language, has said nothing.
+                    write!(f, "{name} failed ({:?}), without a message", self.kind)?;
+                }
                 f.write_str(&self.message)?;
                 for detail in &self.details {
                     write!(f, "\n  {detail}")?;

@@ -9,7 +9,7 @@ use aigis_plugin_api::__private::{
 };
 use aigis_plugin_api::abi::reader::Memory;
 use aigis_plugin_api::abi::{Field, descriptor};
-use aigis_plugin_api::codec;
+use aigis_plugin_api::codec::{self, Value};
 
 #[path = "../../aigis-plugin-api/src/abi/reader/image.rs"]
 mod image;
@@ -27,7 +27,86 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("own"), seed)?;
     }
+    for (target, name, seed) in of_sessions()? {
+        let folder = corpus.join(target);
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join(name), seed)?;
+    }
     Ok(())
+}
+
+/// What the protocol's vectors are made of, and some lives of a shared ring.
+fn of_sessions() -> Result<Vec<(&'static str, String, Vec<u8>)>, Box<dyn std::error::Error>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol-vectors.json");
+    let vectors = Value::from_json(&fs::read_to_string(path)?)?;
+    let list = |name: &str| -> Vec<Vec<u8>> {
+        let vectors = vectors.get(name).and_then(Value::as_list).expect("a list");
+        let hex = vectors
+            .iter()
+            .filter_map(|vector| vector.get("hex")?.as_str());
+        let digits = |hex: &str, at| u8::from_str_radix(&hex[at..at + 2], 16).expect("is hex");
+        hex.map(|hex| {
+            (0..hex.len())
+                .step_by(2)
+                .map(|at| digits(hex, at))
+                .collect()
+        })
+        .collect()
+    };
+    let mut seeds = Vec::new();
+    let frames = [
+        list("frames"),
+        list("malformed_frames"),
+        list("broken_rules"),
+    ]
+    .concat();
+    for (number, frame) in frames.iter().enumerate() {
+        if let Some((kind, body)) = frame.get(4).zip(frame.get(17..)) {
+            let body = [&[*kind], body].concat();
+            seeds.push(("frame_body", format!("vector-{number:02}"), body));
+        }
+        let plan = [number as u8; 8];
+        let stream = [&plan, &frame[..]].concat();
+        seeds.push(("frame_stream", format!("vector-{number:02}"), stream));
+    }
+    let several = list("frames").concat();
+    for (number, piece) in [0_u8, 1, 2, 3, 64, 255].into_iter().enumerate() {
+        let stream = [&[piece; 8], &several[..several.len().min(2000)]].concat();
+        seeds.push(("frame_stream", format!("several-{number}"), stream));
+    }
+    let values = [
+        list("values"),
+        list("malformed_values"),
+        list("number_arrays"),
+    ]
+    .concat();
+    for (number, value) in values.into_iter().enumerate() {
+        seeds.push(("value", format!("vector-{number:03}"), value));
+    }
+    // Steps of `fuzz::ring`: put, take, attend at either end; then indices and words that are changed.
+    let honest = [0, 40, 0, 0x81, 3, 0x83, 0x80, 0, 4, 1, 0x80, 9, 0, 1, 1];
+    for number in 0..12 {
+        let index = (number % 6) << 3;
+        let mut steps = honest.repeat(1 + usize::from(number));
+        match number / 3 {
+            0 => {}
+            1 => steps.extend([4 | index, 8, 128, 0, 9, 0, 1, 0x81]),
+            2 => steps.extend([5 | index, 255, 255, 255, 255, 255, 255, 255, 255, 1, 0x81]),
+            _ => steps.extend([6, 0, 16, 9, 0, 0, 0, 0, 0, 0, 1, 1, 0x81, 7]),
+        }
+        steps.extend(honest);
+        seeds.push(("shared_ring", format!("life-{number:02}"), steps));
+    }
+    // Lengths of what comes next: right, too long, not there.
+    for (number, length) in [1000_u16, 1025, 2000, 4080, u16::MAX]
+        .into_iter()
+        .enumerate()
+    {
+        let mut steps = [0, 0xe8, 3].repeat(4);
+        steps.extend([0x0f, length as u8, (length >> 8) as u8, 0x81, 0x81, 1]);
+        seeds.push(("shared_ring", format!("length-{number}"), steps));
+    }
+    Ok(seeds)
 }
 
 /// A description with every shape in it.

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -18,7 +18,12 @@ pub(crate) struct Core {
 impl Core {
     /// Starts a core for the home's config and waits until its plugins have settled.
     pub(crate) fn start(home: &TestHome) -> Self {
-        let core = Self::begin(home);
+        Self::start_by(home, home.command(&["build-and-run"]))
+    }
+
+    /// Starts a core as `command` does, and waits until its plugins have settled.
+    pub(crate) fn start_by(home: &TestHome, command: Command) -> Self {
+        let core = Self::begin_by(command);
         let session = eventually("the core's socket", || {
             aigis_plugin_api::connect(home.path()).ok()
         });
@@ -32,8 +37,11 @@ impl Core {
 
     /// Starts a core and waits for nothing.
     pub(crate) fn begin(home: &TestHome) -> Self {
-        let mut child = home
-            .command(&["build-and-run"])
+        Self::begin_by(home.command(&["build-and-run"]))
+    }
+
+    fn begin_by(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

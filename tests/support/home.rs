@@ -122,7 +122,19 @@ impl TestHome {
 
     /// Makes a command of the program, with this home and a bare environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(AIGIS);
+        self.command_of(AIGIS, arguments)
+    }
+
+    /// Makes a command of the program that a shell runs after `before`.
+    pub(crate) fn command_after(&self, before: &str, arguments: &[&str]) -> Command {
+        let script = format!("{before}; exec \"$0\" \"$@\"");
+        let mut words = vec!["-c", &script, AIGIS];
+        words.extend(arguments);
+        self.command_of("sh", &words)
+    }
+
+    fn command_of(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .env_clear()
             .env("AIGIS_HOME", self.path())

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::unix;
+use crate::descriptors;
 
 /// How often a waiting build looks whether it was cancelled.
 pub(super) const POLL: Duration = Duration::from_millis(20);
@@ -47,6 +48,7 @@ pub(super) fn run(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     unix::in_own_group(&mut command);
+    descriptors::keep_to_former(&mut command);
     let mut running = Running {
         child: command.spawn().map_err(RunError::Start)?,
         status: None,

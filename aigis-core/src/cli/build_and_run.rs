@@ -14,6 +14,7 @@ use super::context::Context;
 use super::detach::{self, Readiness};
 use super::error::{CliError, Exit};
 use crate::config::Config;
+use crate::descriptors;
 use crate::host::HostBuilder;
 
 /// Fetch, build, load and launch every plugin of the config, and run until told to end
@@ -72,6 +73,7 @@ fn run_here(
 ) -> Result<Exit, CliError> {
     // In the background the log files are enough: what is printed goes to a file that nobody rotates.
     let console = Arc::new(Console::of_process(quiet || readiness.is_some()));
+    descriptors::raise();
     // Before anything is started, so that no signal finds the host half made and ends it half done.
     let termination = Termination::listen().map_err(CliError::system(
         "the signals of this process cannot be received",

@@ -72,6 +72,16 @@ pub(super) fn plugins(statuses: &[PluginStatus]) -> String {
                 process.pid, process.session
             );
         }
+        for call in &status.overdue_calls {
+            let _ = writeln!(
+                text,
+                "  overdue: `{}`, called by {} on session {}, runs on; nobody has waited for {:.1} s",
+                one_line(&call.skill),
+                one_line(&call.client),
+                call.session,
+                Duration::from_millis(call.overdue_ms).as_secs_f64(),
+            );
+        }
         for call in &status.slow_calls {
             let _ = writeln!(
                 text,

@@ -93,7 +93,9 @@ pub use events::{Event, Observer};
 pub(crate) use isolate::{ISOLATE_ARGUMENT, isolate_main};
 pub use requirements::RequirementsError;
 pub use secrets::SecretsError;
-pub use status::{Isolation, PluginStatus, ProcessStatus, ServingProcess, SkillInfo, State};
+pub use status::{
+    Isolation, OverdueCall, PluginStatus, ProcessStatus, ServingProcess, SkillInfo, State,
+};
 pub use step::{Step, StepError};
 
 /// Why a host does not do what it was asked.
@@ -191,7 +193,7 @@ pub(crate) struct Inner {
     pub(crate) builder: Builder,
     plugins: RwLock<Vec<Arc<Plugin>>>,
     /// The tokens of launched plugins.
-    launched: Mutex<HashMap<String, Launched>>,
+    launched: Mutex<HashMap<TokenHash, Launched>>,
     message_limits: MessageLimits,
     sessions: Mutex<service::Sessions>,
     server: OnceLock<Server>,
@@ -205,6 +207,17 @@ pub(crate) struct Inner {
     deaths: deaths::Deaths,
     /// Where it is recorded that the process dies; kept so that the handler finds it.
     crash: Option<(Arc<CrashFile>, Listed)>,
+}
+
+/// What stands for a token: how long it takes to find out that one is wrong tells nothing of the right ones, since nobody
+/// can choose how a hash begins, and hashes are compared in constant time.
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct TokenHash(blake3::Hash);
+
+impl TokenHash {
+    fn of(token: &str) -> Self {
+        Self(blake3::hash(token.as_bytes()))
+    }
 }
 
 /// A launched plugin that is not ready yet, or is.
@@ -269,10 +282,27 @@ impl Inner {
 
     pub(crate) fn status(&self) -> Vec<PluginStatus> {
         crate::loader::look_for_slow_calls();
-        self.plugins()
-            .iter()
-            .map(|plugin| plugin.status())
-            .collect()
+        let plugins = self.plugins();
+        let mut all: Vec<_> = plugins.iter().map(|plugin| plugin.status()).collect();
+        let overdue = self.server.get().map(|server| server.overdue());
+        for call in overdue.into_iter().flatten() {
+            // Whose it is: a skill that is withdrawn meanwhile is nobody's, and a call of it is seen in the
+            // generation that it keeps.
+            let visit = self.visit(&call.skill);
+            let plugin = visit.map(|visit| visit.serving().offer().plugin.clone());
+            let status = all
+                .iter_mut()
+                .find(|status| Some(&status.name) == plugin.as_ref());
+            if let Some(status) = status {
+                status.overdue_calls.push(OverdueCall {
+                    skill: call.skill,
+                    session: call.session.id,
+                    client: call.session.client.clone(),
+                    overdue_ms: u64::try_from(call.time.as_millis()).unwrap_or(u64::MAX),
+                });
+            }
+        }
+        all
     }
 
     pub(crate) fn skills(&self) -> Vec<SkillInfo> {
@@ -339,11 +369,11 @@ impl Inner {
             isolated,
             up: Some(up),
         };
-        lock(&self.launched).insert(token.to_owned(), launched);
+        lock(&self.launched).insert(TokenHash::of(token), launched);
     }
 
     pub(crate) fn revoke(&self, token: &str) {
-        lock(&self.launched).remove(token);
+        lock(&self.launched).remove(&TokenHash::of(token));
     }
 
     /// Waits for a future on this thread, which may be anybody's. Blocks.

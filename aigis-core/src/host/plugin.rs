@@ -127,6 +127,7 @@ impl Plugin {
                 .iter()
                 .flat_map(|life| life.slow_calls())
                 .collect(),
+            overdue_calls: Vec::new(),
             serving: live
                 .library
                 .iter()

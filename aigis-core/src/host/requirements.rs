@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::config::Manifest;
+use crate::descriptors;
 
 /// Why a plugin's requirements are not met.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +98,9 @@ pub(crate) fn run(
         folder: folder.display().to_string(),
         source,
     };
-    let mut child = Command::new("sh")
+    let mut shell = Command::new("sh");
+    descriptors::keep_to_former(&mut shell);
+    let mut child = shell
         .arg("-c")
         .arg(command)
         .current_dir(folder)

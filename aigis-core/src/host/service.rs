@@ -13,7 +13,7 @@ use super::isolate;
 use super::isolated::Isolated;
 use super::offering::Request;
 use super::plugin::Plugin;
-use super::{Inner, Launched, lock};
+use super::{Inner, Launched, TokenHash, lock};
 use crate::loader::guard::Visit;
 use crate::loader::{Link, Route, Services};
 use crate::logging::Level;
@@ -116,7 +116,7 @@ impl Service for HostService {
         let slot = Services::slot(&*inner, &import.name);
         Arc::new(ImportedSkill {
             inner: Weak::clone(&self.0),
-            link: Link::new(slot, import.signature),
+            link: Some(Link::new(slot, import.signature)),
         })
     }
 
@@ -207,12 +207,38 @@ impl Service for HostService {
 /// What one import of a session leads to.
 struct ImportedSkill {
     inner: Weak<Inner>,
-    link: Box<Link>,
+    /// None only when it is dropped.
+    link: Option<Box<Link>>,
+}
+
+impl ImportedSkill {
+    fn link(&self) -> &Link {
+        self.link.as_deref().expect("it is there until the end")
+    }
+}
+
+impl Drop for ImportedSkill {
+    /// A client may import any name there is, and come again with others: what nobody else asks for is
+    /// not kept.
+    fn drop(&mut self) {
+        let (Some(inner), Some(link)) = (self.inner.upgrade(), self.link.take()) else {
+            return;
+        };
+        let name = link.slot.name().to_owned();
+        let mut registry = inner.registry_mut();
+        // Within the lock: of two that end together, the last one finds nobody else.
+        drop(link);
+        registry.forget(&name, |slot| Arc::strong_count(slot) == 1);
+    }
 }
 
 impl Imported for ImportedSkill {
+    fn name(&self) -> &str {
+        self.link().slot.name()
+    }
+
     fn served(&self) -> Served {
-        let Some(visit) = Visit::of(&self.link.source()) else {
+        let Some(visit) = Visit::of(&self.link().source()) else {
             return Served::default();
         };
         let offer = visit.serving().offer();
@@ -225,7 +251,10 @@ impl Imported for ImportedSkill {
                 .upgrade()
                 .and_then(|inner| inner.message_limits.of(&offer.plugin))
                 .map(|most| most as u64),
-            differences: self.link.expected.differences(&offer.signature, &offer.id),
+            differences: self
+                .link()
+                .expected
+                .differences(&offer.signature, &offer.id),
         }
     }
 
@@ -239,9 +268,9 @@ impl Imported for ImportedSkill {
             done(Err(closing()));
             return None;
         };
-        let visit = || Visit::of(&self.link.source());
+        let visit = || Visit::of(&self.link().source());
         let done = inner.within_limits(visit, arguments, done)?;
-        inner.start(Route::Link(&self.link), arguments, timeout, done)
+        inner.start(Route::Link(self.link()), arguments, timeout, done)
     }
 }
 
@@ -249,6 +278,10 @@ impl Imported for ImportedSkill {
 struct Closed;
 
 impl Imported for Closed {
+    fn name(&self) -> &str {
+        ""
+    }
+
     fn served(&self) -> Served {
         Served::default()
     }
@@ -272,7 +305,7 @@ impl Inner {
     /// Takes the token of a launched plugin, which is ready with that unless an offer follows.
     fn present(&self, token: &str, offers: bool) -> Result<Launch, Failure> {
         let mut launched = lock(&self.launched);
-        let Some(known) = launched.get_mut(token) else {
+        let Some(known) = launched.get_mut(&TokenHash::of(token)) else {
             let message = "the token is not that of a running plugin of this core";
             return Err(Failure::new(FailureKind::Refused, message));
         };
@@ -295,14 +328,17 @@ impl Inner {
 
     /// Says that a launched plugin is ready.
     pub(super) fn is_up(&self, token: &str) {
-        if let Some(known) = lock(&self.launched).get_mut(token) {
+        if let Some(known) = lock(&self.launched).get_mut(&TokenHash::of(token)) {
             known.is_up();
         }
     }
 
     /// Returns the number of the launch that has this token, while it is running.
     pub(super) fn launch_of(&self, token: &str) -> Option<u64> {
-        lock(&self.launched).get(token).map(|known| known.number)
+        let launched = lock(&self.launched);
+        launched
+            .get(&TokenHash::of(token))
+            .map(|known| known.number)
     }
 }
 

@@ -102,6 +102,9 @@ pub struct PluginStatus {
     /// The calls that take longer than its `CALL_TIMEOUT` now.
     #[serde(default)]
     pub slow_calls: Vec<SlowCall>,
+    /// The calls from sessions that run on although nobody waits for them any more.
+    #[serde(default)]
+    pub overdue_calls: Vec<OverdueCall>,
     /// The processes that serve skills of it.
     #[serde(default)]
     pub serving: Vec<ServingProcess>,
@@ -146,6 +149,20 @@ pub struct ProcessStatus {
     pub restarts: u32,
     /// What went wrong last, if anything did since it was last well.
     pub error: Option<String>,
+}
+
+/// A call whose caller's time was over, that was given up or whose session has ended, and that runs on; as
+/// `aigis status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverdueCall {
+    /// The full name of the skill.
+    pub skill: String,
+    /// The number of the session that has called.
+    pub session: u64,
+    /// What the caller calls itself.
+    pub client: String,
+    /// For how long nobody has waited, in milliseconds.
+    pub overdue_ms: u64,
 }
 
 /// A process that serves skills of its plugin, as `aigis status` shows it.

@@ -279,6 +279,17 @@ impl<S: Clone> Registry<S> {
         slot
     }
 
+    /// Drops the place of `name` if nobody offers it or is about to, and `is_unused` says so of its slot:
+    /// names that were only asked for would be kept for good.
+    pub fn forget(&mut self, name: &str, is_unused: impl FnOnce(&S) -> bool) {
+        let place = self.places.get(name);
+        if place.is_some_and(|place| {
+            place.offered.is_none() && place.claimed.is_none() && is_unused(&place.slot)
+        }) {
+            self.places.remove(name);
+        }
+    }
+
     /// Returns the slot of `name`, if there is one.
     pub fn find(&self, name: &str) -> Option<S> {
         self.places.get(name).map(|place| place.slot.clone())
@@ -399,6 +410,25 @@ mod tests {
 
     fn some(text: &str) -> Option<String> {
         Some(text.to_owned())
+    }
+
+    #[test]
+    fn a_name_that_was_only_asked_for_can_be_forgotten() {
+        let mut registry = Registry::default();
+        install(&mut registry, &[offered("a", &["a.one"])]).expect("no conflict");
+        for name in ["a.one", "b.asked"] {
+            registry.slot(name, str::to_owned);
+        }
+        let about_to = offered("c", &["c.claimed"]);
+        let claimed = registry.prepare(std::slice::from_ref(&about_to), str::to_owned);
+        assert!(claimed.is_ok());
+        for name in ["a.one", "b.asked", "c.claimed", "nothing"] {
+            registry.forget(name, |_| false);
+            assert_eq!(registry.find(name).is_some(), name != "nothing");
+            registry.forget(name, |slot| slot == name);
+        }
+        assert!(registry.find("b.asked").is_none());
+        assert!(registry.find("a.one").is_some() && registry.find("c.claimed").is_some());
     }
 
     #[test]

@@ -96,6 +96,9 @@ pub trait Callee: Send + Sync {
 
 /// What one import of a client leads to.
 pub trait Imported: Send + Sync {
+    /// Returns the full name of the skill.
+    fn name(&self) -> &str;
+
     /// Says what serves it now.
     fn served(&self) -> Served;
 
@@ -132,11 +135,25 @@ pub struct SessionInfo {
     pub pid: u32,
 }
 
+/// A call for which nobody waits any more, and that goes on: its caller's time was over, it was given up,
+/// or its session has ended.
+#[derive(Clone, Debug)]
+pub(crate) struct OverdueCall {
+    /// The full name of the skill.
+    pub skill: String,
+    /// The session that has called.
+    pub session: Arc<SessionInfo>,
+    /// For how long nobody has waited.
+    pub time: Duration,
+}
+
 /// How much a client, and all of them together, may take.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Connections at the same time.
+    /// Sessions at the same time.
     sessions: usize,
+    /// Connections at the same time on which nobody has said hello.
+    strangers: usize,
     /// Calls of one session that wait or run; then it is not read any further.
     calls_of_session: usize,
     /// Calls of all sessions that wait or run; then further ones are refused.
@@ -158,6 +175,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             sessions: 4096,
+            strangers: 1024,
             calls_of_session: 256,
             calls_in_all: 4096,
             bytes_of_session: 64 << 20,

@@ -1,6 +1,6 @@
 //! The socket, and who comes in by it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use aigis_plugin_api::__private::{Failure, FailureKind};
 use aigis_plugin_api::session::link::Link;
 use aigis_plugin_api::session::reactor::{Interest, Reactor, Watch, Watched};
 use aigis_plugin_api::session::{Limits as LinkLimits, Load, later};
 
 use super::error::RpcError;
 use super::session::{CoreSide, longest};
-use super::{Limits, Service, linux};
+use super::{Limits, OverdueCall, Service, linux};
 
 /// How long to wait before accepting again when the system has refused.
 const AFTER_REFUSAL: Duration = Duration::from_millis(100);
@@ -45,8 +46,7 @@ pub(super) struct Shared {
     pub(super) uid: u32,
     pub(super) reactor: Arc<Reactor>,
     load: Arc<Load>,
-    /// The connections, by numbers of their own.
-    links: Mutex<HashMap<u64, Connection>>,
+    connections: Mutex<Connections>,
     last: AtomicU64,
     stopping: AtomicBool,
     listener: UnixListener,
@@ -54,6 +54,31 @@ pub(super) struct Shared {
     refused: AtomicBool,
 }
 
+/// Everybody who is connected, by numbers that count up.
+#[derive(Default)]
+struct Connections {
+    all: HashMap<u64, Connection>,
+    /// Those who have not been let in.
+    strangers: BTreeSet<u64>,
+    /// Those that have ended while calls of them went on.
+    left: Vec<Left>,
+}
+
+impl Connections {
+    /// Takes out those that have ended, with all they have called.
+    fn take_finished(&mut self) -> Vec<Left> {
+        let is_over = |left: &mut Left| left.link.strong_count() == 0;
+        self.left.extract_if(.., is_over).collect()
+    }
+}
+
+/// A connection that has ended. What it has called keeps it.
+struct Left {
+    link: Weak<Link>,
+    side: Arc<CoreSide>,
+}
+
+#[derive(Clone)]
 struct Connection {
     link: Arc<Link>,
     side: Arc<CoreSide>,
@@ -107,7 +132,7 @@ impl Server {
             uid: linux::own_uid(),
             reactor: Arc::clone(reactor),
             load: Load::new(limits.calls_in_all),
-            links: Mutex::default(),
+            connections: Mutex::default(),
             last: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             listener,
@@ -137,6 +162,25 @@ impl Server {
         for connection in self.shared.connections() {
             connection.side.tell_swaps(&connection.link);
         }
+    }
+
+    /// Returns the calls for which nobody waits any more, and that go on.
+    pub(crate) fn overdue(&self) -> Vec<OverdueCall> {
+        let mut all = self.shared.connections();
+        let over = {
+            let mut connections = lock(&self.shared.connections);
+            let over = connections.take_finished();
+            all.extend(connections.left.iter().filter_map(|left| {
+                Some(Connection {
+                    link: left.link.upgrade()?,
+                    side: Arc::clone(&left.side),
+                })
+            }));
+            over
+        };
+        drop(over);
+        let overdue = all.iter().flat_map(|each| each.side.overdue(&each.link));
+        overdue.collect()
     }
 
     /// Removes the socket, takes no more connections and calls, gives the calls that run `grace` to be
@@ -170,29 +214,67 @@ impl Drop for Server {
 
 impl Shared {
     fn connections(&self) -> Vec<Connection> {
-        let links = lock(&self.links);
-        let connections = links.values().map(|connection| Connection {
-            link: Arc::clone(&connection.link),
-            side: Arc::clone(&connection.side),
-        });
-        connections.collect()
+        lock(&self.connections).all.values().cloned().collect()
     }
 
     /// A connection has ended.
     pub(super) fn forget(&self, number: u64) {
-        let gone = lock(&self.links).remove(&number);
-        drop(gone);
+        let gone = {
+            let mut connections = lock(&self.connections);
+            connections.strangers.remove(&number);
+            connections.all.remove(&number)
+        };
+        // It was given up before it is forgotten.
+        if let Some(Connection { link, side }) = gone
+            && !link.overdue().is_empty()
+        {
+            let link = Arc::downgrade(&link);
+            let mut connections = lock(&self.connections);
+            let over = connections.take_finished();
+            connections.left.push(Left { link, side });
+            // What they had imported goes without this lock.
+            drop(connections);
+            drop(over);
+        }
+    }
+
+    /// Counts a connection among the sessions; `false` when there are too many.
+    pub(super) fn lets_in(&self, number: u64) -> bool {
+        let mut connections = lock(&self.connections);
+        let sessions = connections.all.len() - connections.strangers.len();
+        if sessions >= self.limits.sessions {
+            return false;
+        }
+        connections.strangers.remove(&number);
+        true
+    }
+
+    /// Takes note of a connection. Of too many who say nothing the one who has done so for longest has
+    /// to go: who speaks at once is let in, however many others are silent.
+    fn note(&self, number: u64, connection: Connection) {
+        let silent = {
+            let mut connections = lock(&self.connections);
+            let crowded = connections.strangers.len() >= self.limits.strangers;
+            let oldest = connections.strangers.first().filter(|_| crowded);
+            let silent = oldest
+                .and_then(|oldest| connections.all.get(oldest))
+                .cloned();
+            connections.strangers.insert(number);
+            connections.all.insert(number, connection);
+            silent
+        };
+        if let Some(Connection { link, .. }) = silent {
+            let most = self.limits.strangers;
+            link.refuse(Failure::new(
+                FailureKind::Overloaded,
+                format!("expected a hello, found none while {most} others wait; try again"),
+            ));
+        }
     }
 
     fn accepted(self: &Arc<Self>, stream: UnixStream) -> io::Result<()> {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let taken = lock(&self.links).len();
-        let limit = self.limits.sessions;
-        if taken >= limit.saturating_mul(2) {
-            // Too many even to be told that there are too many.
-            return Ok(());
-        }
-        let side = Arc::new(CoreSide::new(Arc::clone(self), number, taken >= limit));
+        let side = Arc::new(CoreSide::new(Arc::clone(self), number));
         let limits = LinkLimits {
             calls: self.limits.calls_of_session,
             bytes: self.limits.bytes_of_session,
@@ -208,7 +290,7 @@ impl Shared {
             link: Arc::clone(&link),
             side,
         };
-        lock(&self.links).insert(number, connection);
+        self.note(number, connection);
         if let Err(error) = link.start() {
             self.forget(number);
             return Err(error);

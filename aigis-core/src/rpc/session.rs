@@ -17,7 +17,7 @@ use aigis_plugin_api::session::link::{End, Link, Side};
 
 use super::callee::Client;
 use super::server::Shared;
-use super::{Done, Imported, SessionInfo, Underway, linux};
+use super::{Done, Imported, OverdueCall, SessionInfo, Underway, linux};
 
 /// The longest frame that is neither a call, an answer nor about skills, in bytes.
 const SHORT: usize = 64 << 10;
@@ -28,8 +28,8 @@ const ABOUT_SKILLS: usize = 1 << 20;
 pub(super) fn longest(header: Header, greeted: bool) -> usize {
     match header.kind {
         _ if !greeted => SHORT,
-        Kind::Call | Kind::Reply => MAX_BODY,
-        Kind::Import | Kind::Offer | Kind::Error => ABOUT_SKILLS,
+        Kind::Call | Kind::Reply | Kind::Error => MAX_BODY,
+        Kind::Import | Kind::Offer => ABOUT_SKILLS,
         _ => SHORT,
     }
 }
@@ -48,8 +48,6 @@ fn no_import(number: u32) -> Failure {
 pub(super) struct CoreSide {
     shared: Arc<Shared>,
     number: u64,
-    /// There are too many sessions already.
-    crowded: bool,
     /// Since the client was let in.
     open: OnceLock<Open>,
     refused: AtomicBool,
@@ -81,11 +79,10 @@ pub(super) fn may_enter(uid: u32, own: u32) -> bool {
 }
 
 impl CoreSide {
-    pub(super) fn new(shared: Arc<Shared>, number: u64, crowded: bool) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, number: u64) -> Self {
         Self {
             shared,
             number,
-            crowded,
             open: OnceLock::new(),
             refused: AtomicBool::new(false),
         }
@@ -101,17 +98,9 @@ impl CoreSide {
         }
     }
 
-    /// Checks who is there and asks the service.
+    /// Checks who is there and asks the service. Nobody is refused before the hello is read: a client that
+    /// is still writing it would see a broken connection, and not the reason.
     fn greet(&self, link: &Arc<Link>, frame: &Received) -> Result<(), Failure> {
-        // Nobody is refused before the hello is read: a client that is still writing it would see a
-        // broken connection, and not the reason.
-        if self.crowded {
-            let most = self.shared.limits.sessions;
-            return Err(Failure::new(
-                FailureKind::Overloaded,
-                format!("the core has {most} sessions already; end some of them and try again"),
-            ));
-        }
         let peer = linux::peer(link.socket())
             .map_err(|error| fault(format!("the core cannot find out who is calling: {error}")))?;
         let (uid, own) = (peer.uid, self.shared.uid);
@@ -139,6 +128,13 @@ impl CoreSide {
                 "this core speaks protocol {major}.{minor}, the client speaks {its_major}.{its_minor}; \
                  build both with the same major version of AIGIS"
             )));
+        }
+        if !self.shared.lets_in(self.number) {
+            let most = self.shared.limits.sessions;
+            return Err(Failure::new(
+                FailureKind::Overloaded,
+                format!("the core has {most} sessions already; end some of them and try again"),
+            ));
         }
         let imports = std::mem::take(&mut hello.imports);
         let info = self.shared.service.admit(&hello, peer)?;
@@ -219,6 +215,26 @@ impl CoreSide {
         };
         let service = &self.shared.service;
         service.offer(&open.info, offer, callee, Box::new(answer));
+    }
+
+    /// Says of calls whose client does not wait for them any more what they are.
+    pub(super) fn overdue(&self, link: &Link) -> Vec<OverdueCall> {
+        let Some(open) = self.open.get() else {
+            return Vec::new();
+        };
+        let imports = open.imports.read().unwrap_or_else(PoisonError::into_inner);
+        let all = link.overdue().into_iter().map(|call| OverdueCall {
+            skill: match call.called {
+                Ok(number) => imports
+                    .get(&number)
+                    .map(|imported| imported.name().to_owned())
+                    .unwrap_or_default(),
+                Err(name) => name,
+            },
+            session: Arc::clone(&open.info),
+            time: call.time,
+        });
+        all.collect()
     }
 
     /// Tells the client which of its imports are served otherwise than it was told last.

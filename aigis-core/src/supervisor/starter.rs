@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use super::linux;
 use super::shim::SHIM_ARGUMENT;
 use crate::config::PluginName;
+use crate::descriptors;
 
 /// The wait before a child that is about to end is looked at again, at first and at most.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
@@ -48,6 +49,8 @@ impl ShimProcess {
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        // The shim's own needs are few, and what it runs has its limits from it.
+        descriptors::keep_to_former(&mut program);
         let (reply, started) = oneshot::channel();
         let no_thread = || io::Error::other("the thread that starts processes is not there");
         requests()

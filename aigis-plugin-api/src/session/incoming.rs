@@ -72,6 +72,15 @@ impl Default for Limits {
     }
 }
 
+/// A call for which nobody waits any more, and that goes on.
+#[derive(Clone, Debug)]
+pub struct Overdue {
+    /// What was called: the number of an import, or a full name.
+    pub called: Result<u32, String>,
+    /// For how long nobody has waited.
+    pub time: Duration,
+}
+
 pub(super) struct Incoming {
     limits: Limits,
     state: Mutex<State>,
@@ -91,6 +100,8 @@ struct State {
     in_flight: usize,
     /// Their arguments.
     argument_bytes: usize,
+    /// Of these those that have begun, and for which nobody has waited since then, by which they are.
+    overdue: ByNumber<(Arc<Vec<u8>>, Instant)>,
     /// How many calls have begun.
     begun: u64,
     /// Another thread has been called to take from the queue.
@@ -110,6 +121,8 @@ enum Progress {
         underway: Option<Arc<dyn Underway>>,
         limit: Option<Limit>,
         body: Arc<Vec<u8>>,
+        /// It has ended without an outcome.
+        over: bool,
     },
 }
 
@@ -161,6 +174,11 @@ struct Job {
 struct Place {
     link: Arc<Link>,
     bytes: usize,
+    number: u64,
+    /// Which one of that number it is, once it has begun.
+    begun: u64,
+    /// Its outcome was heard.
+    heard: bool,
 }
 
 impl Drop for Place {
@@ -171,6 +189,15 @@ impl Drop for Place {
         let was_full = incoming.is_full(&state);
         state.in_flight -= 1;
         state.argument_bytes -= self.bytes;
+        if !state.overdue.is_empty() {
+            state.overdue.remove(&self.begun);
+        }
+        if !self.heard
+            && let Some(Progress::Running { begun, over, .. }) = state.calls.get_mut(&self.number)
+            && *begun == self.begun
+        {
+            *over = true;
+        }
         let has_room = was_full && !incoming.is_full(&state);
         drop(state);
         if has_room {
@@ -207,6 +234,20 @@ impl Incoming {
         !self.is_full(&self.lock())
     }
 
+    /// Returns the calls for which nobody waits any more, and that go on.
+    pub(super) fn overdue(&self) -> Vec<Overdue> {
+        let state = self.lock();
+        let overdue = state.overdue.values().filter_map(|(body, since)| {
+            let called = match Call::read(body).ok()?.target {
+                Target::Import(number) => Ok(number),
+                Target::Name(name) => Err(name.to_owned()),
+            };
+            let time = since.elapsed();
+            Some(Overdue { called, time })
+        });
+        overdue.collect()
+    }
+
     /// Waits until the other side waits for nothing, or until `deadline`.
     pub(super) fn wait_for_answers(&self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -236,14 +277,18 @@ impl Incoming {
             let message = "malformed frame: calls are numbered from 1, this one is 0";
             return Err(wrong(message.to_owned()));
         }
+        let mut state = self.lock();
+        // As many as there is room for others: so however many want more, each has its share, and one
+        // that comes with its first call finds room.
         let load = &self.limits.in_all;
-        if load.now.fetch_add(1, Ordering::Relaxed) >= load.most {
+        let taken = load.now.fetch_add(1, Ordering::Relaxed);
+        if state.in_flight >= load.most.saturating_sub(taken) {
+            drop(state);
             load.now.fetch_sub(1, Ordering::Relaxed);
             let why = "as many calls as it takes are waiting or running already";
             link.answer_with(number, Err(overloaded(why)), now);
             return Ok(());
         }
-        let mut state = self.lock();
         state.in_flight += 1;
         state.argument_bytes += header.len;
         // Only what is read on for answers comes so far.
@@ -264,6 +309,9 @@ impl Incoming {
             place: Place {
                 link: Arc::clone(link),
                 bytes: header.len,
+                number,
+                begun: 0,
+                heard: false,
             },
         };
         if too_many {
@@ -292,7 +340,14 @@ impl Incoming {
     /// Gives up on a call: one that has not begun never will, one that waits is ended, one that runs is
     /// not answered.
     pub(super) fn cancel(&self, number: u64) {
-        let given_up = self.lock().calls.remove(&number);
+        let given_up = {
+            let mut state = self.lock();
+            let given_up = state.calls.remove(&number);
+            if let Some(progress) = &given_up {
+                state.nobody_waits_for(progress, Instant::now());
+            }
+            given_up
+        };
         if let Some(progress) = given_up {
             progress.give_up();
         }
@@ -304,7 +359,12 @@ impl Incoming {
         let given_up = {
             let mut state = self.lock();
             state.queue.clear();
-            std::mem::take(&mut state.calls)
+            let given_up = std::mem::take(&mut state.calls);
+            let now = Instant::now();
+            for progress in given_up.values() {
+                state.nobody_waits_for(progress, now);
+            }
+            given_up
         };
         given_up.into_values().for_each(Progress::give_up);
         self.quiet.notify_all();
@@ -330,6 +390,7 @@ impl Incoming {
                 underway: None,
                 limit: job.limit,
                 body: Arc::clone(&job.body),
+                over: false,
             };
             let Progress::Queued(job) = std::mem::replace(progress, running) else {
                 continue;
@@ -354,8 +415,9 @@ impl Incoming {
             limit,
             received,
             queued,
-            place,
+            mut place,
         } = job;
+        place.begun = begun;
         let call = match Call::read(&body) {
             Ok(call) => call,
             Err(failure) => return self.answer(link, number, Err(failure), received),
@@ -381,6 +443,7 @@ impl Incoming {
             } else {
                 incoming.answer(&of_done, number, outcome, now);
             }
+            place.heard = true;
             drop(place);
         });
         let called = catch_unwind(AssertUnwindSafe(|| {
@@ -460,12 +523,11 @@ impl Incoming {
                 .map(|(number, _)| *number)
                 .collect();
             for number in late {
-                ended.extend(
-                    state
-                        .calls
-                        .remove(&number)
-                        .map(|progress| (number, progress)),
-                );
+                let progress = state.calls.remove(&number);
+                if let Some(progress) = &progress {
+                    state.nobody_waits_for(progress, now);
+                }
+                ended.extend(progress.map(|progress| (number, progress)));
             }
             state.answering += ended.len();
             let limits = state.calls.values().filter_map(Progress::limit);
@@ -485,6 +547,19 @@ impl Incoming {
 }
 
 impl State {
+    /// Keeps a call in mind that goes on: it has its place until it ends.
+    fn nobody_waits_for(&mut self, progress: &Progress, now: Instant) {
+        if let Progress::Running {
+            begun,
+            body,
+            over: false,
+            ..
+        } = progress
+        {
+            self.overdue.insert(*begun, (Arc::clone(body), now));
+        }
+    }
+
     /// Tells whether nobody looks for calls whose time is over at `deadline` or before.
     fn has_to_look(&mut self, deadline: Instant) -> bool {
         let has_to = self.next_look.is_none_or(|at| deadline < at);

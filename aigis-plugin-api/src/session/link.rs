@@ -22,7 +22,7 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use super::frame::{self, Call, Kind};
 use super::inbox::{Inbox, Longest, Received};
-use super::incoming::{Done, Incoming, Limits, Underway, error_frame};
+use super::incoming::{Done, Incoming, Limits, Overdue, Underway, error_frame};
 use super::lock;
 use super::outbox::{Outbox, Packet, Written};
 use super::reactor::{Interest, Reactor, Watch, Watched};
@@ -468,6 +468,11 @@ impl Link {
     pub fn refuse(&self, failure: Failure) {
         let error = error_frame(0, &failure);
         self.finish_with(End::Fault(failure), error);
+    }
+
+    /// Returns the calls of the other side for which it does not wait any more, and that go on.
+    pub fn overdue(&self) -> Vec<Overdue> {
+        self.incoming.overdue()
     }
 
     /// Returns why the connection has ended, once it has.

@@ -19,6 +19,9 @@ mod serving;
 #[doc(hidden)]
 pub mod socket;
 mod spin;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod tests;
 #[doc(hidden)]
 pub mod turns;
 mod waiting;
@@ -32,7 +35,7 @@ pub use grant::{SessionGrant, from_environment};
 #[doc(hidden)]
 pub use inbox::{Longest, Received};
 #[doc(hidden)]
-pub use incoming::{Done, Limits, Load, Underway};
+pub use incoming::{Done, Limits, Load, Overdue, Underway};
 #[doc(hidden)]
 pub use serving::{Serve, unserved};
 

@@ -124,7 +124,7 @@ fn lists_as_json_have_exactly_the_documented_keys() {
             serde_json::json!([{
                 "name": "greeter", "kind": "core", "state": "ready", "pid": 4711, "restarts": 0,
                 "generation": 1, "source": "../greeter", "error": null, "generations": [],
-                "crash": null, "slow_calls": [], "serving": [],
+                "crash": null, "slow_calls": [], "overdue_calls": [], "serving": [],
                 "isolated": null, "processes": []
             }])
         );
@@ -226,7 +226,7 @@ fn steps_of_a_plugin_and_how_they_fail() {
             Exit::Ok,
             "{\"name\":\"greeter\",\"kind\":\"core\",\"state\":\"ready\",\"pid\":4711,\
              \"restarts\":0,\"generation\":1,\"source\":\"../greeter\",\"error\":null,\
-             \"generations\":[],\"crash\":null,\"slow_calls\":[],\"serving\":[],\
+             \"generations\":[],\"crash\":null,\"slow_calls\":[],\"overdue_calls\":[],\"serving\":[],\
              \"isolated\":null,\"processes\":[]}\n",
             "",
         );

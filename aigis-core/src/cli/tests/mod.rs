@@ -89,6 +89,7 @@ fn status(name: &str, state: State) -> PluginStatus {
         generations: Vec::new(),
         crash: None,
         slow_calls: Vec::new(),
+        overdue_calls: Vec::new(),
         serving: Vec::new(),
         isolated: None,
         processes: Vec::new(),

@@ -5,7 +5,7 @@ use aigis_plugin_api::signature::{Shape, Signature};
 use super::super::table;
 use super::status;
 use crate::config::PluginKind;
-use crate::host::{Crash, Isolation, ProcessStatus, SkillInfo, SlowCall, State};
+use crate::host::{Crash, Isolation, OverdueCall, ProcessStatus, SkillInfo, SlowCall, State};
 
 #[test]
 fn plugins_are_aligned_and_errors_stand_below() {
@@ -41,6 +41,12 @@ fn crashes_and_slow_calls_stand_below() {
         skill: Some("greeter.greet".to_owned()),
         thread: "worker".to_owned(),
     });
+    greeter.overdue_calls.push(OverdueCall {
+        skill: "greeter.greet".to_owned(),
+        session: 7,
+        client: "a\x1btool".to_owned(),
+        overdue_ms: 2_000,
+    });
     greeter.slow_calls.push(SlowCall {
         skill: "greeter.greet".to_owned(),
         thread: "a\x1bthread".to_owned(),
@@ -54,6 +60,8 @@ fn crashes_and_slow_calls_stand_below() {
         [
             "  crash: the core died of SIGSEGV (stack overflow) at 2026-01-01T00:00:00Z while \
              `greeter.greet` of generation 3 was running on thread `worker` (2 times so far)",
+            "  overdue: `greeter.greet`, called by a\\u{1b}tool on session 7, runs on; nobody has waited \
+             for 2.0 s",
             "  slow:  `greeter.greet` of generation 4 has been running for 12.3 s on thread \
              `a\\u{1b}thread`",
         ]

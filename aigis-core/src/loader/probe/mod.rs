@@ -27,6 +27,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::LoadError;
+use crate::descriptors;
 
 pub(crate) use child::probe_main;
 
@@ -112,7 +113,9 @@ pub(crate) async fn probe(
     let report = linux::nameless_file("aigis-probe").map_err(LoadError::Probe)?;
     report.write_all_at(&nonce, 0).map_err(LoadError::Probe)?;
     let input = report.try_clone().map_err(LoadError::Probe)?;
-    let child = Command::new(program)
+    let mut sacrificed = Command::new(program);
+    descriptors::keep_to_former(&mut sacrificed);
+    let child = sacrificed
         .arg(PROBE_ARGUMENT)
         .arg(library)
         .stdin(Stdio::from(OwnedFd::from(input)))

@@ -80,26 +80,7 @@ fn a_slow_skill_delays_no_other_session() {
 fn every_failure_arrives_as_it_was() {
     let core = Core::start();
     let mut raw = core.raw();
-    let kinds = [
-        FailureKind::Skill,
-        FailureKind::Panicked,
-        FailureKind::NotFound,
-        FailureKind::Mismatch,
-        FailureKind::Arguments,
-        FailureKind::Unserializable,
-        FailureKind::TimedOut,
-        FailureKind::Cancelled,
-        FailureKind::WouldBlock,
-        FailureKind::NotConnected,
-        FailureKind::CoreGone,
-        FailureKind::Disconnected,
-        FailureKind::Unavailable,
-        FailureKind::Overloaded,
-        FailureKind::TooLarge,
-        FailureKind::Refused,
-        FailureKind::Internal,
-    ];
-    for (number, kind) in (1..).zip(kinds) {
+    for (number, kind) in (1..).zip(FailureKind::ALL) {
         raw.send(&call(number, 0, "t.fail", (kind,)));
         assert_eq!(raw.read_failure(number), failure(kind));
     }

@@ -122,6 +122,7 @@ fn answers_to_calls_that_nobody_made_are_passed_over() {
     let mut raw = core.raw();
     raw.send(&plain(Kind::Reply, 1, &[0xc0]));
     raw.send(&plain(Kind::Error, 1, &[0xc0]));
+    raw.send(&plain(Kind::Error, 2, &vec![0xc0; 2 << 20]));
     raw.send(&plain(Kind::Look, 0, &[]));
     raw.send(&call(1, 0, "t.left", ()));
     assert_eq!(raw.read_text().0, 1);
@@ -269,6 +270,29 @@ fn the_library_reports_a_refusal() {
     let error = connect(&core.home).expect_err("it is crowded");
     assert!(error.to_string().contains("1 sessions already"), "{error}");
     assert_eq!(echo(&first, "alive"), "alive");
+}
+
+#[test]
+fn those_who_say_nothing_take_nobodys_place() {
+    let core = Core::within(Limits {
+        sessions: 2,
+        strangers: 3,
+        ..Limits::default()
+    });
+    // Of too many the oldest have to go, whoever comes.
+    let mut silent: Vec<Raw> = (0..5).map(|_| core.stranger()).collect();
+    let _speaks = core.connect();
+    let mut stay = silent.split_off(3);
+    for refused in silent {
+        refused.assert_refused("found none while 3 others wait");
+    }
+    // Those who speak late are let in as well, as long as there are sessions to be had.
+    stay[1].send(&greeting(|_| ()));
+    assert_eq!(stay[1].read().expect("a welcome").0.kind, Kind::Welcome);
+    stay[0].send(&greeting(|_| ()));
+    let failure = stay[0].read_failure(0);
+    assert_eq!(failure.kind, FailureKind::Overloaded);
+    assert!(failure.message.contains("2 sessions already"), "{failure}");
 }
 
 #[test]

@@ -158,17 +158,27 @@ fn a_client_that_leaves_while_it_is_not_read_is_noticed() {
     core.wait_for_end();
 }
 
+/// Nobody takes the last place alone.
 #[test]
 fn more_calls_than_the_core_takes_are_refused() {
     let core = Core::within(Limits {
-        calls_in_all: 2,
+        calls_in_all: 4,
         ..Limits::default()
     });
     let mut raw = core.raw();
-    raw.send(&call(1, 0, "t.wait", ("a",)));
-    raw.send(&call(2, 0, "t.wait", ("a",)));
+    for number in 1..=3 {
+        raw.send(&call(number, 0, "t.wait", ("a",)));
+    }
+    let failure = raw.read_failure(3);
+    assert_eq!(failure.kind, FailureKind::Overloaded);
+    let mut second = core.raw();
+    second.send(&call(1, 0, "t.wait", ("a",)));
+    second.send(&call(2, 0, "t.wait", ("a",)));
+    assert_eq!(second.read_failure(2).kind, FailureKind::Overloaded);
+    let mut third = core.raw();
+    third.send(&call(1, 0, "t.wait", ("a",)));
+    third.settle(&core, "read");
     let mut other = core.raw();
-    raw.settle(&core, "read");
     other.send(&call(1, 0, "t.left", ()));
     assert_eq!(other.read_failure(1).kind, FailureKind::Overloaded);
     core.service.open("a");

@@ -239,6 +239,10 @@ struct OfName {
 }
 
 impl Imported for OfName {
+    fn name(&self) -> &str {
+        &self.import.name
+    }
+
     fn served(&self) -> Served {
         let known = self.import.name.starts_with("t.");
         Served {

@@ -1,0 +1,10 @@
+//! The bodies of a session's frames.
+
+#![no_main]
+
+use aigis_plugin_api::session::tests::fuzz;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    fuzz::body(bytes);
+});
