@@ -162,6 +162,7 @@ fn import(number: u64, name: &str) -> Vec<u8> {
             error: None,
             constant: false,
         },
+        portable: false,
     };
     frame::encode_frame(Kind::Import, number, 0, &import).expect("is small")
 }

@@ -15,6 +15,7 @@ mod hybrid;
 mod instances;
 mod isolate;
 mod large;
+mod portable;
 mod probe;
 mod processes;
 mod python;

@@ -50,6 +50,7 @@ pub(crate) struct SkillOptions {
     pub(crate) skip: Option<Span>,
     pub(crate) rename: Option<LitStr>,
     pub(crate) idempotent: Option<Span>,
+    pub(crate) portable: Option<Span>,
 }
 
 impl SkillOptions {
@@ -73,6 +74,8 @@ impl SkillOptions {
             self.skip = Some(syn::spanned::Spanned::span(&meta.path));
         } else if meta.path.is_ident("idempotent") {
             self.idempotent = Some(syn::spanned::Spanned::span(&meta.path));
+        } else if meta.path.is_ident("portable") {
+            self.portable = Some(syn::spanned::Spanned::span(&meta.path));
         } else if meta.path.is_ident("rename") {
             let text: LitStr = meta.value()?.parse()?;
             if !is_name(&text.value()) {
@@ -83,9 +86,9 @@ impl SkillOptions {
             }
             self.rename = Some(text);
         } else {
-            return Err(
-                meta.error("unknown option; there are `skip`, `rename = \"…\"` and `idempotent`")
-            );
+            return Err(meta.error(
+                "unknown option; there are `skip`, `rename = \"…\"`, `idempotent` and `portable`",
+            ));
         }
         Ok(())
     }
@@ -105,6 +108,22 @@ pub(crate) fn combine(result: &mut Result<()>, error: Error) {
         Ok(()) => *result = Err(error),
         Err(first) => first.combine(error),
     }
+}
+
+/// Takes `#[portable]` away from an item of `import!`, and tells whether it was there.
+pub(crate) fn take_portable(attributes: &mut Vec<Attribute>) -> Result<bool> {
+    let mut found = Ok(false);
+    attributes.retain(|attribute| {
+        if !attribute.path().is_ident("portable") {
+            return true;
+        }
+        let read = attribute.meta.require_path_only().map(|_| true);
+        if found.is_ok() {
+            found = read;
+        }
+        false
+    });
+    found
 }
 
 /// Joins the documentation of an item.

@@ -16,6 +16,7 @@ pub(crate) struct Exposed<'a> {
     pub(crate) doc: String,
     pub(crate) cfgs: Vec<&'a Attribute>,
     pub(crate) idempotent: bool,
+    pub(crate) portable: bool,
     pub(crate) what: What,
 }
 
@@ -185,6 +186,7 @@ fn code(exposed: &Exposed<'_>, marker: &Ident, parts: &Parts<'_>) -> SkillCode {
         doc,
         cfgs,
         idempotent,
+        portable,
         ..
     } = exposed;
     let Parts {
@@ -270,6 +272,7 @@ fn code(exposed: &Exposed<'_>, marker: &Ident, parts: &Parts<'_>) -> SkillCode {
             #ways
             logger: #logger,
             idempotent: #idempotent,
+            portable: #portable,
         }
     };
     SkillCode { items, entry }

@@ -6,7 +6,7 @@ use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::{Attribute, Error, Ident, Result, Token, Type, Visibility, braced};
 
-use crate::attributes::{SkillOptions, cfgs_of, combine};
+use crate::attributes::{SkillOptions, cfgs_of, combine, take_portable};
 use crate::expand;
 use crate::function::{Function, Parameter, Receiver};
 use crate::types::{self, Output};
@@ -176,6 +176,14 @@ fn module_code(module: &Module, namespace: &str, result: &mut Result<()>) -> Tok
         visibility, ident, ..
     } = module;
     let mut attributes = module.attributes.clone();
+    match take_portable(&mut attributes) {
+        Ok(false) => {}
+        Ok(true) => {
+            let message = "`#[portable]` stands on single functions and constants";
+            combine(result, Error::new_spanned(ident, message));
+        }
+        Err(error) => combine(result, error),
+    }
     let path = name_of(&mut attributes, ident, namespace).unwrap_or_else(|error| {
         combine(result, error);
         String::new()
@@ -203,6 +211,12 @@ fn name_of(attributes: &mut Vec<Attribute>, ident: &Ident, namespace: &str) -> R
         return Err(Error::new(
             span,
             "a caller can only say `rename = \"…\"`: the rest is the plugin's to decide",
+        ));
+    }
+    if let Some(span) = options.portable {
+        return Err(Error::new(
+            span,
+            "a caller asks for the code itself with `#[portable]`",
         ));
     }
     let own = match options.rename {
@@ -315,6 +329,18 @@ fn code(
     namespace: &str,
 ) -> Result<ImportCode> {
     let mut attributes = attributes.to_vec();
+    let portable = take_portable(&mut attributes)?;
+    if portable && kind == Kind::AsyncFunction {
+        return Err(Error::new_spanned(
+            ident,
+            "a portable skill is called where it stands, not started: leave `async` out",
+        ));
+    }
+    let make = if portable {
+        quote!(portable)
+    } else {
+        quote!(new)
+    };
     let name = name_of(&mut attributes, ident, namespace)?;
     let cfgs = cfgs_of(&attributes);
     let prelude = expand::prelude();
@@ -380,7 +406,7 @@ fn code(
             pub(super) static #place: ::aigis_plugin_api::__private::Import = {
                 #prelude
                 #(#checks)*
-                __aigis::Import::new(#name, || #signature)
+                __aigis::Import::#make(#name, || #signature)
             };
 
             #[doc = #started]

@@ -27,8 +27,8 @@ use proc_macro::TokenStream;
 /// version, see below.
 ///
 /// `#[skills(namespace = "other.name")]` names another namespace, `""` none. `#[skill(skip)]`,
-/// `#[skill(rename = "…")]` and `#[skill(idempotent)]` stand on single items. Parameters of type
-/// `&Context` and `&Logger` are injected, and no part of the signature.
+/// `#[skill(rename = "…")]`, `#[skill(idempotent)]` and `#[skill(portable)]` stand on single items.
+/// Parameters of type `&Context` and `&Logger` are injected, and no part of the signature.
 ///
 /// A skill may be an `async fn`, also with `&self`: the host polls its future, which owns its
 /// parameters, and drops it when the call is given up. `new` and `cleanup` are plain functions. A
@@ -66,6 +66,18 @@ use proc_macro::TokenStream;
 /// `#[skill(skip)]` makes them that, and `#[skill(rename = "save")]` on a method of another name makes
 /// a skill `save`.
 ///
+/// # Portable skills
+///
+/// `#[skill(portable)]` on a plain function or a constant of a module lets its code come to a caller in
+/// another process that asks for it, with `#[portable]` in `import!`. There it is called directly, as
+/// between core plugins, and a reload reaches it at once.
+///
+/// Then it runs in the caller's process: it has no state and no `ctx`, neither `new` nor `cleanup` runs
+/// there, and statics are that process's own. `logger` writes to that process's log, from `info`
+/// upwards. What it imports itself is called through the session of its caller. A panic is an error of
+/// the call, as anywhere, but a crash is the caller's. So such a skill computes from what it is given;
+/// whatever the callers of a plugin share belongs into another one.
+///
 /// # Panics in these functions
 ///
 /// A panic in a skill, in `new`, `restore`, `save` or `cleanup`, or in the `Drop` of the state, ends
@@ -80,7 +92,7 @@ pub fn skills(arguments: TokenStream, item: TokenStream) -> TokenStream {
     block::skills(arguments.into(), item.into()).into()
 }
 
-/// Marks one item of a `#[skills]` block: `skip`, `rename = "…"`, `idempotent`.
+/// Marks one item of a `#[skills]` block: `skip`, `rename = "…"`, `idempotent`, `portable`.
 ///
 /// The surrounding `#[skills]` reads it, and `import!` reads `rename`, so it need not be imported;
 /// anywhere else it is a mistake.
@@ -102,6 +114,13 @@ pub fn skill(_: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// A function that is declared `async` starts the call and returns a future of its result, whether or
 /// not the skill itself is `async`; dropping the future gives the call up.
+///
+/// `#[portable]` on a function or a constant asks for the code of a portable skill, in a program that is
+/// built with the feature `portable` of `aigis-plugin-api`. The first calls go through the session, until
+/// the code is there; so do those of a skill that is not portable, is not offered by a core plugin, or
+/// cannot be brought to this process for any other reason, and those made with `start::…`. The result is
+/// the same. A library that was brought stays in the process until its end; after 64 different ones no
+/// more are taken.
 #[proc_macro]
 pub fn import(input: TokenStream) -> TokenStream {
     import::import(input.into()).into()

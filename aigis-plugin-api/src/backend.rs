@@ -25,6 +25,8 @@ pub struct Request<'a> {
     pub name: &'a str,
     /// What the caller was compiled with; none without types.
     pub expected: Option<&'a Expected>,
+    /// The caller wants the skill's code, where it is portable.
+    pub portable: bool,
     /// Encoded arguments: an array by position or a map by name.
     pub arguments: &'a [u8],
     /// What follows them: the bytes that are the last argument, where they lay already.
@@ -110,11 +112,29 @@ pub trait Backend: Send + Sync {
 
     /// Gives up on a call: `done` runs with a "cancelled" failure unless it has run already.
     fn cancel(&self, call: u64);
+
+    /// Returns the number of the session that this is, counted from 1.
+    fn session(&self) -> u64 {
+        OTHER
+    }
+
+    /// Returns the code of a skill that an import expects, if it was brought here.
+    #[cfg(feature = "portable")]
+    fn brought(&self, name: &str, expected: &Expected) -> Option<crate::portable::Brought> {
+        let _ = (name, expected);
+        None
+    }
 }
+
+/// The number of a backend that is no session.
+const OTHER: u64 = u64::MAX;
 
 thread_local! {
     /// The hosts of the scopes that this thread is in, innermost last.
     static SCOPES: RefCell<Vec<Arc<dyn Backend>>> = const { RefCell::new(Vec::new()) };
+    /// The number of the innermost one's session; 0 outside of all scopes. Apart from them, and
+    /// without a destructor: a portable call looks at it.
+    static SCOPE: Cell<u64> = const { Cell::new(0) };
     static NO_BLOCKING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -123,18 +143,27 @@ static PROCESS: Mutex<Option<Session>> = Mutex::new(None);
 
 /// Runs `body` with `backend` as the one that answers this thread's calls.
 pub fn scope<R>(backend: Arc<dyn Backend>, body: impl FnOnce() -> R) -> R {
-    /// Leaves the scope, after a panic as well.
-    struct Leave;
+    /// Leaves the scope for the one around it, after a panic as well.
+    struct Leave(u64);
 
     impl Drop for Leave {
         fn drop(&mut self) {
+            SCOPE.set(self.0);
             SCOPES.with_borrow_mut(Vec::pop);
         }
     }
 
+    let _leave = Leave(SCOPE.replace(backend.session()));
     SCOPES.with_borrow_mut(|scopes| scopes.push(backend));
-    let _leave = Leave;
     body()
+}
+
+/// Names the scope that this thread is in: by the number of its session, or 0 outside of all, where the
+/// session of the process answers.
+#[cfg(feature = "portable")]
+#[inline]
+pub(crate) fn scope_number() -> u64 {
+    SCOPE.get()
 }
 
 /// Runs what completes a call on a thread that is not this library's: it must not wait there.
@@ -241,6 +270,7 @@ pub fn call_by_name<T: DeserializeOwned + 'static>(
     let request = Request {
         name,
         expected: None,
+        portable: false,
         arguments: &arguments,
         tail: &[],
         timeout,

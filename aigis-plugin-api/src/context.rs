@@ -36,6 +36,10 @@ pub struct Grant {
     /// The `settings` of the plugin's config entry.
     #[serde(default)]
     pub settings: Option<Value>,
+    /// The library is brought into a caller's process, for its portable skills alone: its
+    /// constructors are not run. A library that does not know this has none of those.
+    #[serde(default)]
+    pub brought: bool,
 }
 
 /// What a skill, a constructor or a `launch` function can ask for with a parameter `ctx: &Context`.
@@ -63,6 +67,11 @@ pub struct Context {
 impl Context {
     pub(crate) fn new(grant: Grant, logger: Logger) -> Self {
         Self { grant, logger }
+    }
+
+    /// Tells whether the library is in a caller's process.
+    pub(crate) fn is_brought(&self) -> bool {
+        self.grant.brought
     }
 
     /// Returns the plugin's name in the config.

@@ -12,12 +12,17 @@ use crate::backend::{self, Backend, Request, decode_result};
 use crate::call::{Call, CallFuture};
 use crate::error::{CallError, Failure};
 use crate::library;
+#[cfg(feature = "portable")]
+use crate::portable::Place;
 use crate::signature::Signature;
 use crate::skill::refused;
 
 /// One imported function or constant; a static of the caller.
 pub struct Import {
     link: Link,
+    /// Where the skill's code is, for an import that asks for it.
+    #[cfg(feature = "portable")]
+    place: Option<Place>,
 }
 
 impl Import {
@@ -25,7 +30,27 @@ impl Import {
     pub const fn new(name: &'static str, signature: fn() -> Signature) -> Self {
         Self {
             link: Link::new(name, signature),
+            #[cfg(feature = "portable")]
+            place: None,
         }
+    }
+
+    /// Makes an import that asks for the skill's code; without the feature `portable`, one like any
+    /// other.
+    pub const fn portable(name: &'static str, signature: fn() -> Signature) -> Self {
+        Self {
+            link: Link::new(name, signature),
+            #[cfg(feature = "portable")]
+            place: Some(Place::new()),
+        }
+    }
+
+    /// Whether the skill's code is wanted.
+    fn wants_code(&self) -> bool {
+        #[cfg(feature = "portable")]
+        return self.place.is_some();
+        #[cfg(not(feature = "portable"))]
+        false
     }
 
     /// Calls with encoded arguments, through whoever answers here.
@@ -36,9 +61,20 @@ impl Import {
         };
         let outcome = match library::host() {
             Some(host) => host.call_skill(abi_request(&request, self.link.handle(host))),
-            None => backend::current().and_then(|backend| backend.call(&request)),
+            None => self.call_outside(&request),
         };
         outcome.map_err(|failure| failure.of_skill(self.link.name()))
+    }
+
+    /// Calls in a program.
+    fn call_outside(&self, request: &Request<'_>) -> Result<Vec<u8>, Failure> {
+        #[cfg(feature = "portable")]
+        if let Some(place) = &self.place
+            && let Some(entrance) = place.entrance(&self.link)
+        {
+            return entrance.call(&request.whole_arguments());
+        }
+        backend::current()?.call(request)
     }
 
     /// Unpacks the failure of a direct call.
@@ -56,6 +92,7 @@ impl Import {
         Request {
             name: self.link.name(),
             expected: Some(self.link.expected()),
+            portable: self.wants_code(),
             arguments,
             tail: &[],
             timeout: None,
@@ -149,6 +186,15 @@ where
     #[inline]
     fn call(&self, import: &Import, values: A::Values<'_>) -> Result<R, Failure> {
         let Some(host) = library::host() else {
+            #[cfg(feature = "portable")]
+            if let Some(place) = &import.place {
+                // The same as below, for code that was brought here.
+                return match place.call_direct::<A, R>(&import.link, values) {
+                    Ok(Ok(value)) => Ok(value),
+                    Ok(Err(failure)) => Err(import.failed(failure)),
+                    Err(values) => ViaBytes::<A, R>::call(*self, import, values),
+                };
+            }
             return ViaBytes::<A, R>::call(*self, import, values);
         };
         match import.link.call_direct::<A, R>(host, values) {

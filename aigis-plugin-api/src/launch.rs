@@ -140,6 +140,7 @@ fn by_hand() -> Result<(Session, Grant), Failure> {
         core_pid: session.core_pid(),
         instance: 0,
         settings: None,
+        brought: false,
     };
     Ok((session, grant))
 }

@@ -73,6 +73,9 @@ mod arguments;
 pub mod codec;
 mod import;
 mod library;
+#[cfg(any(feature = "host", feature = "portable"))]
+#[doc(hidden)]
+pub mod portable;
 #[doc(hidden)]
 pub mod session;
 pub mod signature;
@@ -105,6 +108,21 @@ mod skill;
 /// # Ok(()) }
 /// ```
 ///
+/// The code of a portable skill, called in this process:
+///
+/// ```no_run
+/// aigis_plugin_api::import! {
+///     mod text {
+///         #[portable]
+///         fn distance(one: &str, other: &str) -> usize;
+///     }
+/// }
+///
+/// let session = aigis_plugin_api::connect(".")?;
+/// let nearest = session.scope(|| text::distance("zaltu", "zalta"))?;   // nanoseconds, once the code is here
+/// # Ok::<(), aigis_plugin_api::CallError>(())
+/// ```
+///
 pub use aigis_macros::import;
 /// ```no_run
 /// use aigis_plugin_api::{Context, launch};
@@ -129,6 +147,12 @@ pub use aigis_macros::launch;
 ///     #[skill(rename = "upper", idempotent)]
 ///     pub fn to_upper(text: &str) -> String {
 ///         text.to_uppercase()
+///     }
+///
+///     /// Callers in other processes may bring its code to themselves.
+///     #[skill(portable)]
+///     pub fn distance(one: &str, other: &str) -> usize {
+///         one.chars().zip(other.chars()).filter(|(one, other)| one != other).count()
 ///     }
 ///
 ///     /// Not exposed.

@@ -157,6 +157,7 @@ mod tests {
             core_pid: 1,
             instance: 0,
             settings: None,
+            brought: false,
         };
         Context::new(grant, Logger::to_stderr())
     }

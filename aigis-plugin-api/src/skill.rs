@@ -81,6 +81,8 @@ pub struct Skill {
     pub logger: bool,
     /// Whether it may be run again when it is unknown if it ran.
     pub idempotent: bool,
+    /// Whether its code may be brought into a caller's process.
+    pub portable: bool,
     /// Makes its future, see [`BegunOf`]; none unless it is async. Then `encoded` is [`not_called`]
     /// and `direct` is [`no_entry`].
     pub begin: Option<Begin>,

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use aigis_plugin_api::codec::{self, Value};
 use aigis_plugin_api::session::frame::{
-    self, Call, HEADER, Header, Hello, Import, Kind, MAX_BODY, Offer, PROTOCOL, Served, Target,
-    Welcome,
+    self, Call, HEADER, Header, Hello, Import, Kind, Library, MAX_BODY, Offer, PROTOCOL, Served,
+    Target, Welcome,
 };
 use aigis_plugin_api::{Failure, FailureKind};
 use serde::Serialize;
@@ -105,7 +105,8 @@ fn encode(vector: &Value) -> Vec<u8> {
         Kind::Reply => typed::<Value>(kind, number, timeout_ms, body),
         Kind::Error => typed::<Failure>(kind, number, timeout_ms, body),
         Kind::Offer => typed::<Offer>(kind, number, timeout_ms, body),
-        Kind::Cancel | Kind::Goodbye | Kind::Ring | Kind::Look => {
+        Kind::Library => typed::<Library>(kind, number, timeout_ms, body),
+        Kind::Cancel | Kind::Goodbye | Kind::Ring | Kind::Look | Kind::Page => {
             panic!("a frame of kind {kind:?} has no MessagePack in it")
         }
     }
@@ -130,7 +131,8 @@ fn reencode(header: Header, body: &[u8]) -> Result<Vec<u8>, Failure> {
         Kind::Reply => via::<Value>(header, body),
         Kind::Error => via::<Failure>(header, body),
         Kind::Offer => via::<Offer>(header, body),
-        Kind::Cancel | Kind::Goodbye | Kind::Ring | Kind::Look => {
+        Kind::Library => via::<Library>(header, body),
+        Kind::Cancel | Kind::Goodbye | Kind::Ring | Kind::Look | Kind::Page => {
             frame::frame(header.kind, header.call, header.timeout_ms, body)
         }
     }
@@ -188,7 +190,7 @@ fn frames_are_written_and_read_as_they_always_were() {
             }
         }
     }
-    // Kind 11 comes with memory, of which a file of bytes cannot tell.
+    // Kinds 11, 16 and 17 come with memory, of which a file of bytes cannot tell.
     for wanted in (1..=12).filter(|wanted| *wanted != Kind::Ring as u8) {
         let wanted = Kind::try_from(wanted).expect("is a kind");
         let shown = |vector| kind(text(vector, "kind")) == wanted;

@@ -160,6 +160,7 @@ fn description() -> Description {
         logger: true,
         idempotent: false,
         asynchronous: true,
+        portable: true,
     };
     Description {
         skills: vec![

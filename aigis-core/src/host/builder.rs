@@ -9,6 +9,7 @@ use super::deaths::Deaths;
 use super::events::Logs;
 use super::limits::MessageLimits;
 use super::plugin::Plugin;
+use super::portable::Portables;
 use super::{Host, HostHandle, Inner, Observer, Phase, Threads, boot, core_skills};
 use crate::build::{BuildFolders, Builder, Sdk, SdkCrate, Toolchain};
 use crate::config::{Config, PluginEntry, PluginName};
@@ -261,6 +262,7 @@ impl HostBuilder {
             ),
             launched: Mutex::default(),
             message_limits: MessageLimits::default(),
+            portables: Portables::default(),
             sessions: Mutex::default(),
             server: OnceLock::new(),
             cancel: Arc::default(),

@@ -35,6 +35,7 @@ impl Inner {
             core_pid: std::process::id(),
             instance: 0,
             settings: settings(&plugin.entry),
+            brought: false,
         })
     }
 

@@ -7,7 +7,7 @@ use aigis_plugin_api::__private::{Description, Grant, Signature};
 
 use super::isolated::{self, Isolated};
 use crate::loader::guard::Within;
-use crate::loader::{self, Generation, LoadError, Pins, Serving};
+use crate::loader::{self, Code, Generation, LoadError, Pins, Serving};
 
 /// A version of a library that is loaded somewhere.
 #[derive(Clone)]
@@ -30,6 +30,14 @@ impl Library {
     pub(super) fn is(&self, isolated: &Arc<Isolated>) -> bool {
         let own = self.isolated();
         own.is_some_and(|own| Arc::ptr_eq(own, isolated))
+    }
+
+    /// Returns what callers elsewhere may have of it: only what the core itself has loaded.
+    pub(super) fn code(&self) -> Option<&Code> {
+        match self {
+            Self::Loaded(generation) => generation.code(),
+            Self::Isolated(_) => None,
+        }
     }
 
     /// Returns what it says about itself.

@@ -39,6 +39,7 @@ mod limits;
 mod offering;
 mod operations;
 mod plugin;
+mod portable;
 mod prepare;
 mod process;
 mod processes;
@@ -195,6 +196,7 @@ pub(crate) struct Inner {
     /// The tokens of launched plugins.
     launched: Mutex<HashMap<TokenHash, Launched>>,
     message_limits: MessageLimits,
+    portables: portable::Portables,
     sessions: Mutex<service::Sessions>,
     server: OnceLock<Server>,
     /// Ends fetches, requirements commands and builds.

@@ -1,11 +1,12 @@
 //! What sessions ask of the host.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aigis_plugin_api::__private::{Failure, FailureKind};
-use aigis_plugin_api::session::frame::{Hello, Import, Offer, Served, feature};
+use aigis_plugin_api::session::frame::{Hello, Import, Library, Offer, Served, feature};
 use aigis_plugin_api::signature::Signature;
 
 use super::compatibility::Importer;
@@ -116,6 +117,7 @@ impl Service for HostService {
         let slot = Services::slot(&*inner, &import.name);
         Arc::new(ImportedSkill {
             inner: Weak::clone(&self.0),
+            portable: import.portable,
             link: Some(Link::new(slot, import.signature)),
         })
     }
@@ -183,6 +185,14 @@ impl Service for HostService {
         });
     }
 
+    fn library(&self, name: &str) -> Option<(Library, OwnedFd)> {
+        self.0.upgrade()?.library_of(name)
+    }
+
+    fn page(&self) -> Option<OwnedFd> {
+        self.0.upgrade()?.portables.page()
+    }
+
     fn ended(&self, session: &SessionInfo) {
         let Some(inner) = self.0.upgrade() else {
             return;
@@ -207,6 +217,8 @@ impl Service for HostService {
 /// What one import of a session leads to.
 struct ImportedSkill {
     inner: Weak<Inner>,
+    /// The client asks for the code.
+    portable: bool,
     /// None only when it is dropped.
     link: Option<Box<Link>>,
 }
@@ -242,19 +254,23 @@ impl Imported for ImportedSkill {
             return Served::default();
         };
         let offer = visit.serving().offer();
+        let inner = self.inner.upgrade();
+        let portable = inner
+            .as_ref()
+            .filter(|_| self.portable)
+            .and_then(|inner| inner.portables.code_of(visit.serving()));
         Served {
             plugin: Some(offer.plugin.clone()),
             generation: offer.generation,
             idempotent: offer.idempotent,
-            max_message: self
-                .inner
-                .upgrade()
+            max_message: inner
                 .and_then(|inner| inner.message_limits.of(&offer.plugin))
                 .map(|most| most as u64),
             differences: self
                 .link()
                 .expected
                 .differences(&offer.signature, &offer.id),
+            portable,
         }
     }
 

@@ -155,7 +155,7 @@ impl Inner {
             old.iter().for_each(|one| one.pin(&pins));
         }
         let switched = if handing.is_empty() {
-            self.board_of_slots().begin(changes, None).commit();
+            self.commit(self.board_of_slots().begin(changes, None), set);
             Ok(())
         } else {
             self.hand_over(set, &handing, &old, changes)
@@ -223,7 +223,7 @@ impl Inner {
             };
             self.open_next(one, saved, left())?;
         }
-        switch.commit();
+        self.commit(switch, set);
         let message = format!("handed its state over in {:?}", begun.elapsed());
         for at in handing {
             let name = set[*at].plugin.name().as_str();
@@ -297,9 +297,8 @@ impl Inner {
             .prepare(&nothing, |name| self.new_slot(name));
         // Whoever offers nothing is in nobody's way.
         let names = names.unwrap_or_default();
-        self.board_of_slots()
-            .begin(changes(&[], names), None)
-            .commit();
+        let switch = self.board_of_slots().begin(changes(&[], names), None);
+        self.commit_end(switch, plugin.name());
         self.registry_mut().commit(&nothing);
         self.tell_swaps();
         library::retire(vec![library]);

@@ -3,9 +3,7 @@
 use std::ffi::c_void;
 
 use aigis_plugin_api::abi::Descriptor;
-use aigis_plugin_api::abi::reader::{self, Checked, Flaw};
-
-use super::memory::OwnMemory;
+use aigis_plugin_api::abi::reader::{self, Checked, Flaw, OwnMemory};
 
 /// Checks the descriptor at `address` and copies it.
 ///

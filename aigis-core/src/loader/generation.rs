@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use aigis_plugin_api::__private::{
     Description, Failure, FailureKind, Grant, RUNTIME_THREAD, Shape, Signature,
 };
-use aigis_plugin_api::abi::{Buffer, Descriptor, HostApi, SYMBOL, Status, reader};
+use aigis_plugin_api::abi::reader::{self, OwnMemory};
+use aigis_plugin_api::abi::{Buffer, Descriptor, HostApi, SYMBOL, Status};
 use aigis_plugin_api::codec;
 
 use super::crash::{Listed, Whose};
@@ -22,10 +23,10 @@ use super::guard::{Stay, Within, seats};
 use super::host_api::{self, HostContext};
 use super::life::{GenerationState, Life};
 use super::link::Pins;
-use super::memory::OwnMemory;
 use super::serving::{Begin, Body, Key, Serving, read};
-use super::{LoadError, Probed, Services, entries};
+use super::{Code, LoadError, Probed, Services, entries};
 use crate::config::PluginName;
+use crate::logging::Level;
 use crate::logging::spans::Carried;
 use crate::registry::Offer;
 
@@ -85,6 +86,12 @@ impl Generation {
     /// Returns what serves each skill, in the order of the description.
     pub(crate) fn servings(&self) -> &[Serving] {
         self.servings.split_last().map_or(&[], |(_, skills)| skills)
+    }
+
+    /// Returns the library, if any of its skills may be brought to callers.
+    pub(crate) fn code(&self) -> Option<&Code> {
+        let mut codes = self.servings().iter().filter_map(Serving::code);
+        codes.next().map(|(code, _)| &**code)
     }
 
     /// Returns what names the generation as a whole in a frame.
@@ -322,7 +329,11 @@ fn open(
     )));
     let api: &'static HostApi = Box::leak(Box::new(host_api::of(context)));
     let bytes = library.followed().bytes();
-    let servings = servings(&descriptor, &description, &label, services);
+    // A library that is alone in its process serves nobody but its core.
+    let code = copy
+        .as_deref()
+        .and_then(|copy| portable_code(copy, &artifact, &description, plugin, services));
+    let servings = servings(&descriptor, &description, &label, services, code.as_ref());
     let listed = services.crash_file().map(|file| {
         let whose = whose(&label, artifact, library.followed(), &servings);
         Listed::library(&file, whose)
@@ -377,6 +388,7 @@ fn servings(
     description: &Description,
     label: &Arc<Label>,
     services: &Arc<dyn Services>,
+    code: Option<&Arc<Code>>,
 ) -> Box<[Serving]> {
     let skills = description.skills.iter().zip(0_u32..);
     let skills = skills.map(|(skill, index)| {
@@ -396,6 +408,7 @@ fn servings(
             body: Body::Library {
                 call: descriptor.call,
                 index,
+                code: code.filter(|_| skill.portable).map(Arc::clone),
                 begin: skill.asynchronous.then(|| Begin {
                     descriptor: Arc::clone(descriptor),
                     services: Arc::downgrade(services),
@@ -424,6 +437,28 @@ fn servings(
         body: Body::Home,
     };
     skills.chain(std::iter::once(home)).collect()
+}
+
+/// Makes what is sent to the callers of portable skills, if there are any in the library `copy`.
+fn portable_code(
+    copy: &Path,
+    artifact: &str,
+    description: &Description,
+    plugin: &PluginName,
+    services: &Arc<dyn Services>,
+) -> Option<Arc<Code>> {
+    if !description.skills.iter().any(|skill| skill.portable) {
+        return None;
+    }
+    match Code::read(copy, artifact, plugin) {
+        Ok(code) => Some(Arc::new(code)),
+        Err(error) => {
+            let message =
+                format!("its portable skills are called in the core, as all others are: {error}");
+            services.log(plugin, Level::Warn, &message);
+            None
+        }
+    }
 }
 
 fn copy(

@@ -13,7 +13,7 @@ pub(crate) mod guard;
 mod host_api;
 mod life;
 mod link;
-mod memory;
+mod portable;
 mod probe;
 mod retire;
 mod runner;
@@ -42,6 +42,7 @@ pub(crate) use generation::{Generation, artifact, is_constructing, load, load_al
 pub(crate) use life::Life;
 pub use life::{GenerationState, GenerationStatus, SlowCall};
 pub(crate) use link::{Link, Pins};
+pub(crate) use portable::Code;
 pub(crate) use probe::{PROBE_ARGUMENT, Probed, probe, probe_main};
 pub(crate) use retire::retire;
 pub(crate) use runner::{Done, begin};

@@ -8,9 +8,9 @@ use aigis_plugin_api::abi::{Buffer, Bytes, Descriptor, Status};
 use aigis_plugin_api::session::Underway;
 use aigis_plugin_api::signature::SignatureId;
 
-use super::Services;
 use super::runner::Done;
 use super::task::Pending;
+use super::{Code, Services};
 use crate::logging::spans::Boundary;
 use crate::registry::Offer;
 
@@ -54,6 +54,8 @@ pub(super) enum Body {
         call: extern "C" fn(u32, Bytes<'_>, &mut Buffer) -> Status,
         /// The skill's place in the library's description.
         index: u32,
+        /// The library, where it may be brought to the skill's callers.
+        code: Option<Arc<Code>>,
         /// For an async skill: what makes its futures and polls them.
         begin: Option<Begin>,
     },
@@ -184,6 +186,18 @@ impl Serving {
         self.admit(expected)?;
         self.call(arguments, timeout)
             .map_err(|failure| failure.of_skill(&self.offer.name))
+    }
+
+    /// Returns the library that it is in, if it may be brought to callers, and its place there.
+    pub(crate) fn code(&self) -> Option<(&Arc<Code>, u32)> {
+        match &self.body {
+            Body::Library {
+                code: Some(code),
+                index,
+                ..
+            } => Some((code, *index)),
+            _ => None,
+        }
     }
 
     fn is_async(&self) -> bool {

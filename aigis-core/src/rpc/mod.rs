@@ -15,11 +15,12 @@ mod tests;
 pub use error::RpcError;
 pub use server::Server;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aigis_plugin_api::__private::Failure;
-use aigis_plugin_api::session::frame::{Hello, Import, Offer, Served};
+use aigis_plugin_api::session::frame::{Hello, Import, Library, Offer, Served};
 pub use aigis_plugin_api::session::{Done, Underway};
 
 /// What the server asks its host. Every method may be called from any thread.
@@ -57,6 +58,18 @@ pub trait Service: Send + Sync + 'static {
         callee: Arc<dyn Callee>,
         answer: Answer,
     );
+
+    /// Returns a library that serves and may be brought to clients, with a descriptor of it; `None` when
+    /// it is gone. Must not block.
+    fn library(&self, name: &str) -> Option<(Library, OwnedFd)> {
+        let _ = name;
+        None
+    }
+
+    /// Returns a descriptor of the page that says which versions serve, if there is one. Must not block.
+    fn page(&self) -> Option<OwnedFd> {
+        None
+    }
 
     /// Hears that a session has ended: once per admitted session, as soon as the client is gone. Calls
     /// of it may still be running; must not block.

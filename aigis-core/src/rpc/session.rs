@@ -1,7 +1,6 @@
 //! One client, from its hello to its end.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
@@ -57,6 +56,8 @@ pub(super) struct CoreSide {
 struct Open {
     info: Arc<SessionInfo>,
     imports: RwLock<HashMap<u32, Arc<dyn Imported>>>,
+    /// The code of portable skills may be sent.
+    portable: bool,
     /// What the client was told last of its imports.
     told: Mutex<Told>,
 }
@@ -66,6 +67,10 @@ struct Told {
     served: HashMap<u32, Served>,
     /// The bytes of all imports.
     bytes: usize,
+    /// The page of portable skills was sent.
+    page: bool,
+    /// The names of the libraries that were sent.
+    libraries: HashSet<String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -150,8 +155,10 @@ impl CoreSide {
         let welcome = Welcome {
             protocol: PROTOCOL,
             features: [feature::ATTACHED, feature::RING, feature::OFFERS]
+                .into_iter()
+                .chain(feature::PORTABLE)
                 .map(str::to_owned)
-                .into(),
+                .collect(),
             session: info.id,
             core_pid: self.shared.core_pid,
         };
@@ -163,6 +170,7 @@ impl CoreSide {
         let _ = self.open.set(Open {
             info,
             imports: RwLock::default(),
+            portable: feature::PORTABLE.is_some_and(has),
             told: Mutex::default(),
         });
         // Numbers and short names can be encoded.
@@ -190,16 +198,19 @@ impl CoreSide {
                  one imports more"
             )));
         }
-        let Entry::Vacant(place) = told.served.entry(number) else {
+        if told.served.contains_key(&number) {
             return Ok(());
+        }
+        let import = Import {
+            portable: import.portable && open.portable,
+            ..import
         };
         let imported = self.shared.service.import(&open.info, import);
         let served = imported.served();
-        place.insert(served.clone());
         let mut imports = open.imports.write().unwrap_or_else(PoisonError::into_inner);
         imports.insert(number, imported);
         drop(imports);
-        tell(link, number, &served);
+        self.tell(link, &mut told, number, served);
         Ok(())
     }
 
@@ -245,17 +256,44 @@ impl CoreSide {
         for (number, imported) in imports.iter() {
             let now = imported.served();
             if told.served.get(number) != Some(&now) {
-                tell(link, *number, &now);
-                told.served.insert(*number, now);
+                self.tell(link, &mut told, *number, now);
             }
         }
     }
-}
 
-fn tell(link: &Link, number: u32, served: &Served) {
-    let frame = frame::encode_frame(Kind::Served, number.into(), 0, served);
-    // What is too long to be told is not told; the call says it.
-    link.send(frame.unwrap_or_default());
+    /// Says what serves an import, after the code that it may name.
+    fn tell(&self, link: &Link, told: &mut Told, number: u32, mut served: Served) {
+        served
+            .portable
+            .take_if(|at| !self.send_code(link, told, &at.library));
+        let frame = frame::encode_frame(Kind::Served, number.into(), 0, &served);
+        // What is too long to be told is not told; the call says it.
+        link.send(frame.unwrap_or_default());
+        told.served.insert(number, served);
+    }
+
+    /// Sends a library with portable skills, and the page that says what serves, unless the client has
+    /// them; false when there are none.
+    fn send_code(&self, link: &Link, told: &mut Told, name: &str) -> bool {
+        let service = &self.shared.service;
+        if !told.page {
+            let Some(page) = service.page() else {
+                return false;
+            };
+            let frame = frame::frame(Kind::Page, 0, 0, &[]);
+            link.send_with(frame.unwrap_or_default(), page);
+            told.page = true;
+        }
+        if !told.libraries.contains(name) {
+            let Some((library, memory)) = service.library(name) else {
+                return false;
+            };
+            let frame = frame::encode_frame(Kind::Library, 0, 0, &library);
+            link.send_with(frame.unwrap_or_default(), memory);
+            told.libraries.insert(library.name);
+        }
+        true
+    }
 }
 
 impl Side for CoreSide {

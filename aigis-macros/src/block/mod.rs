@@ -66,6 +66,9 @@ fn constant_code(
     state: Option<&Type>,
     result: &mut Result<()>,
 ) -> Option<expand::SkillCode> {
+    if state.is_some() {
+        refuse_portable(options, result);
+    }
     let name = match &options.rename {
         Some(name) => name.value(),
         None => ident.unraw().to_string(),
@@ -80,12 +83,40 @@ fn constant_code(
         doc: doc_of(attributes),
         cfgs: cfgs_of(attributes),
         idempotent: true,
+        portable: options.portable.is_some(),
         what: What::Constant {
             ident: ident.clone(),
             ty: Box::new(ty),
         },
     };
     Some(expand::skill(&exposed, state))
+}
+
+/// Refuses `portable` in an `impl` block.
+fn refuse_portable(options: &SkillOptions, result: &mut Result<()>) {
+    if let Some(span) = options.portable {
+        let message = "a portable skill may run in its caller's process, where the plugin has no \
+                       state: move it into a `#[skills]` module";
+        combine(result, Error::new(span, message));
+    }
+}
+
+/// Refuses `portable` on a function that needs more of its plugin than the code.
+fn check_portable(function: &Function, options: &SkillOptions, result: &mut Result<()>) {
+    let Some(span) = options.portable else {
+        return;
+    };
+    if function.asyncness.is_some() {
+        let message = "a portable skill is a plain function: in its caller's process nobody polls \
+                       the plugin's futures";
+        combine(result, Error::new(span, message));
+    }
+    let parameters = &function.parameters;
+    if (parameters.iter()).any(|parameter| matches!(parameter, Parameter::Context)) {
+        let message = "a portable skill may run in its caller's process, where the plugin has no \
+                       context: leave `ctx` out, `logger` will do";
+        combine(result, Error::new(span, message));
+    }
 }
 
 fn take(attributes: &mut Vec<syn::Attribute>, result: &mut Result<()>) -> SkillOptions {

@@ -6,8 +6,8 @@ use syn::ext::IdentExt;
 use syn::{Error, Item, ItemFn, ItemMod, Result};
 
 use super::{
-    Condition, Hooks, block_code, constant_code, hook, injected, is_public, join, present,
-    read_cleanup, take, with_errors,
+    Condition, Hooks, block_code, check_portable, constant_code, hook, injected, is_public, join,
+    present, read_cleanup, take, with_errors,
 };
 use crate::attributes::{SkillOptions, SkillsOptions, cfgs_of, combine, doc_of};
 use crate::expand::{self, Exposed, What};
@@ -66,6 +66,10 @@ fn expose_module(module: &mut ItemMod, namespace: &str, outermost: bool, result:
             }
             Item::Mod(inner) if inner.content.is_some() => {
                 let options = take(&mut inner.attrs, result);
+                if let Some(span) = options.portable {
+                    let message = "`portable` stands on single functions and constants";
+                    combine(result, Error::new(span, message));
+                }
                 if is_public(&inner.vis) && options.skip.is_none() {
                     let own = inner.ident.unraw().to_string();
                     let name = options.rename.as_ref().map_or(own, syn::LitStr::value);
@@ -106,6 +110,7 @@ fn function_code(
             return None;
         }
     };
+    check_portable(&read, options, result);
     if read.receiver != Receiver::None {
         // The compiler says what is wrong: there is no `self` outside of an `impl` block.
         return None;
@@ -118,6 +123,7 @@ fn function_code(
             doc: doc_of(&function.attrs),
             cfgs: cfgs_of(&function.attrs),
             idempotent: options.idempotent.is_some(),
+            portable: options.portable.is_some(),
             what: What::Function(Box::new(read)),
         },
         None,

@@ -9,7 +9,7 @@ use syn::{Error, ImplItem, ImplItemFn, ItemImpl, Result, Type};
 use super::handover::Handover;
 use super::{
     Condition, Hooks, block_code, constant_code, hook, injected, is_public, join, present,
-    read_cleanup, read_hook, take, with_errors,
+    read_cleanup, read_hook, refuse_portable, take, with_errors,
 };
 use crate::attributes::{SkillOptions, SkillsOptions, cfgs_of, combine, doc_of};
 use crate::expand::{self, Exposed, What};
@@ -181,6 +181,7 @@ fn method_code(
     result: &mut Result<()>,
 ) -> Option<expand::SkillCode> {
     let ident = &method.sig.ident;
+    refuse_portable(options, result);
     let read = match Function::read(&method.sig) {
         Ok(read) => read,
         Err(error) => {
@@ -204,6 +205,7 @@ fn method_code(
             doc: doc_of(&method.attrs),
             cfgs: cfgs_of(&method.attrs),
             idempotent: options.idempotent.is_some(),
+            portable: false,
             what: What::Function(Box::new(read)),
         },
         Some(state),

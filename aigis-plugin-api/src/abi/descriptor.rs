@@ -218,7 +218,7 @@ pub(super) static LAYOUT: &[Fields] = &[
 
 /// The size of a descriptor in each minor version of this major one: a line for each that adds a
 /// function.
-#[cfg(any(feature = "host", test))]
+#[cfg(any(feature = "host", feature = "portable", test))]
 pub(super) const SIZES: [usize; ABI_MINOR as usize + 1] = [
     // 1.0
     std::mem::offset_of!(Descriptor, begin),

@@ -34,7 +34,7 @@ pub(super) const fn size_of_field<T, F>(_: fn(&T) -> &F) -> usize {
 }
 
 /// One field as a library tells of it, copied out of the library.
-#[cfg(any(feature = "host", test))]
+#[cfg(any(feature = "host", feature = "portable", test))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
     pub(super) name: String,
@@ -48,7 +48,7 @@ pub(super) struct Told {
 /// Types are matched by their names, fields by their places: the order of fields is the layout.
 /// What an older minor version cannot know of, whole types and the last fields of others, may be
 /// missing where `older` says so.
-#[cfg(any(feature = "host", test))]
+#[cfg(any(feature = "host", feature = "portable", test))]
 pub(super) fn compare(ours: &[Fields], theirs: &[Vec<Told>], older: bool) -> Vec<String> {
     let mut differences = Vec::new();
     let mut known: Vec<&str> = Vec::new();
@@ -77,18 +77,18 @@ pub(super) fn compare(ours: &[Fields], theirs: &[Vec<Told>], older: bool) -> Vec
     differences
 }
 
-#[cfg(any(feature = "host", test))]
+#[cfg(any(feature = "host", feature = "portable", test))]
 fn type_of(field: &str) -> &str {
     field.split_once('.').map_or(field, |(name, _)| name)
 }
 
-#[cfg(any(feature = "host", test))]
+#[cfg(any(feature = "host", feature = "portable", test))]
 fn own_name(fields: &Fields) -> &'static str {
     let first = fields.as_slice().first();
     first.map_or("", |field| type_of(field.name.as_str()))
 }
 
-#[cfg(any(feature = "host", test))]
+#[cfg(any(feature = "host", feature = "portable", test))]
 fn compare_type(ours: &[Field], theirs: &[Told], older: bool, differences: &mut Vec<String>) {
     for (place, field) in theirs.iter().enumerate() {
         let name = &field.name;

@@ -62,14 +62,19 @@ impl Link {
         handle
     }
 
+    /// Tells whether the caller's types, which are the modes `A` and the result `R` at every call, agree
+    /// with what is expected of the skill.
+    pub(crate) fn agrees<A: DirectOut<R>, R>(&self) -> bool {
+        *self
+            .agreed
+            .get_or_init(|| A::agrees(&self.expected().signature))
+    }
+
     /// Finds out whether direct calls can be made at all; null if not.
     #[cold]
     #[inline(never)]
     fn link_typed<A: DirectOut<R>, R>(&self, host: &HostApi) -> *mut c_void {
-        let agreed = self
-            .agreed
-            .get_or_init(|| A::agrees(&self.expected().signature));
-        if !agreed {
+        if !self.agrees::<A, R>() {
             return ptr::null_mut();
         }
         let handle = self.handle(host).cast_mut();

@@ -156,7 +156,7 @@ impl<T> Default for List<T> {
 
 impl<T> List<T> {
     /// Returns the address and the number of the items, unseen.
-    #[cfg(any(feature = "host", test))]
+    #[cfg(any(feature = "host", feature = "portable", test))]
     pub(super) fn parts(&self) -> (usize, usize) {
         (self.start.addr(), self.len)
     }

@@ -20,7 +20,7 @@ mod instance;
 mod layout;
 mod link;
 mod list;
-#[cfg(any(feature = "host", test))]
+#[cfg(any(feature = "host", feature = "portable", test))]
 pub mod reader;
 mod seat;
 mod span;

@@ -17,8 +17,11 @@ use crate::codec;
 use crate::error::Failure;
 use crate::library::Description;
 
+mod own;
 #[cfg(test)]
 mod tests;
+
+pub use own::OwnMemory;
 
 /// Where a descriptor is read from.
 pub trait Memory {

@@ -65,6 +65,9 @@ pub struct SkillDescription {
     /// Whether it is `async`: begun and polled, not called.
     #[serde(default)]
     pub asynchronous: bool,
+    /// Whether its code may be brought into a caller's process.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub portable: bool,
 }
 
 /// The core that this library is loaded into; unset in a program.
@@ -135,6 +138,7 @@ pub(crate) fn describe() -> Result<Vec<u8>, Failure> {
                 logger: skill.logger,
                 idempotent: skill.idempotent,
                 asynchronous: skill.begin.is_some(),
+                portable: skill.portable,
             })
             .collect(),
         cleanup: blocks().iter().any(|block| block.cleanup),
@@ -162,6 +166,10 @@ pub(crate) fn open(host: &'static HostApi, grant: &[u8], saved: &[u8]) -> Result
     let context = set_context(Context::new(grant, Logger::to_host(host)));
     panic::install();
     bridge::install(host);
+    if context.is_brought() {
+        // Brought to a caller: what runs there needs no state.
+        return Ok(());
+    }
     open_blocks(blocks(), context, &saved)
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,6 +27,8 @@ use crate::abi::OnOutcome;
 use crate::backend::{self, Backend, Expected, Request};
 use crate::error::{CallError, Failure, FailureKind, SkillFailure, timed_out, too_large};
 use crate::logger::Logger;
+#[cfg(feature = "portable")]
+use crate::portable::{self, Brought, MappedPage};
 use crate::signature::SignatureId;
 use crate::skill::Skill;
 
@@ -92,6 +94,11 @@ struct Shared {
     skills: OnceLock<Arc<dyn Serve>>,
     /// The process of the first core.
     core_pid: u32,
+    /// Tells it from the other sessions of this process; the first one has 1.
+    number: u64,
+    /// Which versions serve portable skills, as the core says that there is now.
+    #[cfg(feature = "portable")]
+    page: Mutex<Option<Arc<MappedPage>>>,
 }
 
 enum State {
@@ -109,12 +116,14 @@ enum State {
 #[derive(Default)]
 struct Imports {
     all: Vec<Import>,
-    known: HashMap<String, Vec<(SignatureId, Arc<Imported>)>>,
+    known: HashMap<String, Vec<Arc<Imported>>>,
 }
 
 /// What is known of one import.
 struct Imported {
     number: u32,
+    id: SignatureId,
+    portable: bool,
     /// The core has taken note of it: a call that names it may take any way.
     noted: AtomicBool,
     served: Mutex<Served>,
@@ -143,6 +152,7 @@ pub fn reactor() -> io::Result<Arc<Reactor>> {
 
 impl Session {
     pub(crate) fn open(address: Address) -> Result<Self, Failure> {
+        static LAST: AtomicU64 = AtomicU64::new(0);
         let (socket, welcome) = greet(&address)?;
         let shared = Arc::new(Shared {
             state: Mutex::new(State::Down {
@@ -153,6 +163,9 @@ impl Session {
             imports: Mutex::default(),
             skills: OnceLock::new(),
             core_pid: welcome.core_pid,
+            number: LAST.fetch_add(1, Ordering::Relaxed) + 1,
+            #[cfg(feature = "portable")]
+            page: Mutex::default(),
             address,
         });
         shared.connected(socket, &welcome)?;
@@ -289,6 +302,8 @@ fn greet(address: &Address) -> Result<(UnixStream, Welcome), Failure> {
     if address.offers {
         features.push(feature::OFFERS.to_owned());
     }
+    #[cfg(feature = "portable")]
+    features.extend(feature::PORTABLE.map(str::to_owned));
     let hello = Hello {
         magic: MAGIC.to_owned(),
         protocol: PROTOCOL,
@@ -385,27 +400,31 @@ impl Shared {
     }
 
     /// Finds the number of an import, or tells the core of it.
-    fn import(&self, name: &str, expected: &Expected) -> Arc<Imported> {
+    fn import(&self, name: &str, expected: &Expected, portable: bool) -> Arc<Imported> {
         let mut imports = lock(&self.imports);
+        let same = |of: &&Arc<Imported>| of.id == expected.id && of.portable == portable;
         if let Some(of_name) = imports.known.get(name)
-            && let Some((_, imported)) = of_name.iter().find(|(id, _)| *id == expected.id)
+            && let Some(imported) = of_name.iter().find(same)
         {
             return Arc::clone(imported);
         }
         let import = Import {
             name: name.to_owned(),
             signature: expected.signature.clone(),
+            portable,
         };
         let number = u32::try_from(imports.all.len()).unwrap_or(u32::MAX);
         let imported = Arc::new(Imported {
             number,
+            id: expected.id,
+            portable,
             noted: AtomicBool::new(false),
             served: Mutex::default(),
         });
         let frame = frame::encode_frame(Kind::Import, u64::from(number), 0, &import);
         imports.all.push(import);
         let of_name = imports.known.entry(name.to_owned()).or_default();
-        of_name.push((expected.id, Arc::clone(&imported)));
+        of_name.push(Arc::clone(&imported));
         // Under the lock: another thread's call of it must not be sent first. The connection of now may
         // be a later one than the caller's; if there is none, the next core is told of all imports.
         if let State::Up(link) = &*lock(&self.state) {
@@ -417,12 +436,15 @@ impl Shared {
     fn imported(&self, number: u64) -> Option<Arc<Imported>> {
         let imports = lock(&self.imports);
         let mut all = imports.known.values().flatten();
-        all.find(|(_, imported)| u64::from(imported.number) == number)
-            .map(|(_, imported)| Arc::clone(imported))
+        all.find(|imported| u64::from(imported.number) == number)
+            .map(Arc::clone)
     }
 
     /// The connection is gone; looks for the next core unless there cannot be one.
     fn lost(self: &Arc<Self>, end: &End) {
+        // What it says is no longer known to be so.
+        #[cfg(feature = "portable")]
+        drop(lock(&self.page).take());
         let reason = end.to_string();
         let over = !self.address.reconnects || matches!(end, End::Refused(_) | End::Here);
         {
@@ -439,7 +461,7 @@ impl Shared {
             };
         }
         self.changed.notify_all();
-        for (_, imported) in lock(&self.imports).known.values().flatten() {
+        for imported in lock(&self.imports).known.values().flatten() {
             imported.noted.store(false, Ordering::Relaxed);
         }
         if !over {
@@ -527,6 +549,10 @@ struct ClientSide {
 impl Side for ClientSide {
     fn take(&self, _: &Arc<Link>, frame: Received) -> Result<(), Failure> {
         let kind = frame.header.kind;
+        #[cfg(feature = "portable")]
+        if matches!(kind, Kind::Page | Kind::Library) {
+            return self.take_code(frame);
+        }
         if kind != Kind::Served {
             return Err(Failure::new(
                 FailureKind::Refused,
@@ -539,6 +565,10 @@ impl Side for ClientSide {
         {
             *lock(&imported.served) = served;
             imported.noted.store(true, Ordering::Relaxed);
+            #[cfg(feature = "portable")]
+            if imported.portable {
+                portable::is_news();
+            }
         }
         Ok(())
     }
@@ -588,7 +618,7 @@ impl Handle {
         let begun = Instant::now();
         let imported = request
             .expected
-            .map(|expected| self.shared.import(request.name, expected));
+            .map(|expected| self.shared.import(request.name, expected, request.portable));
         let (target, in_order) = match &imported {
             Some(imported) => (
                 Target::Import(imported.number),
@@ -677,5 +707,55 @@ impl Backend for Handle {
         if let Some(link) = self.shared.up() {
             link.cancel(call);
         }
+    }
+
+    fn session(&self) -> u64 {
+        self.shared.number
+    }
+
+    #[cfg(feature = "portable")]
+    fn brought(&self, name: &str, expected: &Expected) -> Option<Brought> {
+        let imported = self.shared.import(name, expected, true);
+        let at = lock(&imported.served).portable.clone()?;
+        let page = lock(&self.shared.page).as_ref().map(Arc::clone)?;
+        Some(Brought {
+            library: portable::loaded(&at.library)?,
+            index: at.index,
+            cell: page.cell(at.cell)?,
+            ticket: at.ticket,
+        })
+    }
+}
+
+#[cfg(feature = "portable")]
+impl ClientSide {
+    /// Takes what a core sends for portable skills.
+    fn take_code(&self, frame: Received) -> Result<(), Failure> {
+        let kind = frame.header.kind;
+        let memory = frame.descriptor.ok_or_else(|| {
+            frame::malformed(format_args!(
+                "a frame of kind {kind:?} should come with a descriptor, none came"
+            ))
+        })?;
+        if kind == Kind::Library {
+            portable::receive(frame::decode_body(&frame.body)?, memory);
+            return Ok(());
+        }
+        let Some(shared) = self.shared.upgrade() else {
+            return Ok(());
+        };
+        let mapped = MappedPage::adopt(&memory);
+        match mapped {
+            Ok(page) => {
+                *lock(&shared.page) = Some(Arc::new(page));
+                portable::is_news();
+            }
+            // Nothing is lost but time.
+            Err(reason) => Logger::to_stderr().warn(format_args!(
+                "portable skills are called in the core, as all others are: the page that the core has \
+                 sent cannot be used: {reason}"
+            )),
+        }
+        Ok(())
     }
 }

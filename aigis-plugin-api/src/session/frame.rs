@@ -30,6 +30,17 @@ pub mod feature {
     pub const ATTACHED: &str = "attached";
     /// The client makes an offer as soon as it can; its plugin is not ready before that.
     pub const OFFERS: &str = "offers";
+    /// Portable skills are brought to the client, named after the kind of libraries that both sides
+    /// load; none where it is not known which those are.
+    pub const PORTABLE: Option<&str> = if !cfg!(all(target_os = "linux", target_env = "gnu")) {
+        None
+    } else if cfg!(target_arch = "x86_64") {
+        Some("portable-x86_64-linux-gnu")
+    } else if cfg!(target_arch = "aarch64") {
+        Some("portable-aarch64-linux-gnu")
+    } else {
+        None
+    };
 }
 
 /// What a frame is for.
@@ -60,6 +71,11 @@ pub enum Kind {
     Ring = 11,
     /// There is something in the shared memory, whose reader may have gone to sleep.
     Look = 12,
+    /// The page that says which version of each portable plugin serves, its descriptor sent along; from
+    /// the host, after [`feature::PORTABLE`].
+    Page = 16,
+    /// A library with portable skills, its descriptor sent along: a [`Library`].
+    Library = 17,
 }
 
 impl TryFrom<u8> for Kind {
@@ -79,9 +95,11 @@ impl TryFrom<u8> for Kind {
             10 => Self::Offer,
             11 => Self::Ring,
             12 => Self::Look,
+            16 => Self::Page,
+            17 => Self::Library,
             other => {
                 return Err(malformed(format_args!(
-                    "a frame is of kind 1 to 12, this one of kind {other}"
+                    "a frame is of kind 1 to 12, 16 or 17, this one of kind {other}"
                 )));
             }
         })
@@ -131,6 +149,9 @@ pub struct Import {
     pub name: String,
     /// What the caller was compiled with.
     pub signature: Signature,
+    /// The skill's code is wanted, where it is portable.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub portable: bool,
 }
 
 /// What the host has for an import.
@@ -152,6 +173,33 @@ pub struct Served {
     /// How it differs from what the client expects, a line each; such calls are refused.
     #[serde(default)]
     pub differences: Vec<String>,
+    /// Where its code is, for an import that wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub portable: Option<Portable>,
+}
+
+/// Where the code of a portable skill is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Portable {
+    /// The name of the [`Library`], which was sent before.
+    pub library: String,
+    /// The skill's place in the library's description.
+    pub index: u32,
+    /// Where the page says which version of the plugin serves.
+    pub cell: u32,
+    /// What it says there while this one does.
+    pub ticket: u64,
+}
+
+/// A library with portable skills.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Library {
+    /// Its name, which follows from its content: of two with one name, one is enough.
+    pub name: String,
+    /// The plugin that it belongs to.
+    pub plugin: String,
+    /// Its size in bytes.
+    pub size: u64,
 }
 
 /// What a client's process serves.

@@ -201,7 +201,7 @@ impl Inbox {
             .take_if(|(header, body)| body.len() >= header.len)
         {
             let descriptor = match header.kind {
-                Kind::Ring => self.descriptors.pop_front(),
+                Kind::Ring | Kind::Page | Kind::Library => self.descriptors.pop_front(),
                 _ => None,
             };
             self.frames.push_back(Received {

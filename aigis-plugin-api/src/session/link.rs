@@ -331,6 +331,16 @@ impl Link {
         }
     }
 
+    /// Sends a frame that is no call, and a descriptor along with it.
+    pub fn send_with(&self, frame: Vec<u8>, descriptor: OwnedFd) {
+        if !frame.is_empty() {
+            self.push(Packet {
+                descriptor: Some(descriptor),
+                ..frame.into()
+            });
+        }
+    }
+
     /// Sends a packet over the socket.
     fn push(&self, packet: Packet) {
         let written = self.outbox.push(&self.socket, packet);

@@ -85,6 +85,7 @@ pub fn grant(settings: Option<Value>) -> Grant {
         core_pid: std::process::id(),
         instance: 0,
         settings,
+        brought: false,
     }
 }
 
@@ -158,7 +159,12 @@ impl FakeHost {
 
     /// Opens the library with what the version before has saved.
     pub fn open_with(&'static self, settings: Option<Value>, saved: &[u8]) -> Result<(), Failure> {
-        let grant = codec::to_vec(&grant(settings)).expect("encodes");
+        self.open_as(&grant(settings), saved)
+    }
+
+    /// Opens the library with everything that a host can say.
+    pub fn open_as(&'static self, grant: &Grant, saved: &[u8]) -> Result<(), Failure> {
+        let grant = codec::to_vec(grant).expect("encodes");
         let mut error = Buffer::default();
         match (self.descriptor.open)(&self.api, grant.as_slice().into(), saved.into(), &mut error) {
             Status::Ok => Ok(()),

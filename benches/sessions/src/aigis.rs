@@ -2,12 +2,14 @@
 
 use std::env;
 use std::fs;
+use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use aigis_core::config::Config;
 use aigis_core::{HostBuilder, State};
+use aigis_plugin_api::CallError;
 use session_peers::orders::obey;
 use session_peers::{Failed, laps};
 use tempfile::TempDir;
@@ -24,7 +26,26 @@ aigis_plugin_api::import! {
     }
 }
 
-/// A core in a process of its own, with the plugin `echo`, on a home that is gone afterwards.
+/// The same plugin's skills, asked for with their code.
+mod brought {
+    aigis_plugin_api::import! {
+        #[skill(rename = "echo")]
+        mod code {
+            #[portable]
+            fn add(a: i64, b: i64) -> i64;
+            #[portable]
+            fn echo(data: &[u8]) -> Vec<u8>;
+            #[portable]
+            fn pid() -> u32;
+        }
+    }
+    pub(super) use code::{add, echo, pid};
+}
+
+/// How long the code of a skill may take to come.
+const BRINGING: Duration = Duration::from_secs(10);
+
+/// A core in a process of its own, with the plugins `echo` and `neighbour`, on a home that is gone afterwards.
 pub(crate) struct Core {
     // Ends before its home goes.
     child: Child,
@@ -32,7 +53,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Starts a core and waits until its plugin is ready.
+    /// Starts a core and waits until its plugins are ready.
     pub(crate) fn start() -> Result<Self, Failed> {
         let home = tempfile::tempdir()?;
         let target = plugin_target()?;
@@ -50,15 +71,18 @@ impl Core {
     }
 }
 
-/// Is a host with the plugin `echo` until its input ends.
+/// Is a host with the plugins until its input ends.
 pub(crate) fn serve(home: &Path, target: &Path) -> Result<(), Failed> {
     limits::raise_open_files()?;
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins/echo");
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins");
     let config = home.join("config/config.aigis");
     fs::create_dir_all(home.join("config"))?;
     fs::write(
         &config,
-        format!("[core]\necho = {{ source = '{}' }}\n", source.display()),
+        format!(
+            "[core]\necho = {{ source = '{0}/echo' }}\nneighbour = {{ source = '{0}/neighbour' }}\n",
+            sources.display()
+        ),
     )?;
     let host = HostBuilder::new(home)
         .config(Config::load(&config).map_err(|errors| errors.to_string())?)
@@ -115,6 +139,49 @@ pub(crate) fn call_value(home: &Path) -> Result<(), Failed> {
         });
         Ok(tally?.to_string())
     })
+}
+
+/// Calls skills whose code was brought to this process: `adds N` and `echoes N` call so often and say how many
+/// nanoseconds each call took; `in the core adds N` has a plugin of the core do the same with its neighbour.
+pub(crate) fn call_portable(home: &Path) -> Result<(), Failed> {
+    let session = aigis_plugin_api::connect(home)?;
+    session.scope(|| {
+        let body = [7; 64];
+        let begun = Instant::now();
+        // Nobody is told when the code has come. The others know of it soon after their first calls.
+        while brought::pid()? != std::process::id() {
+            if begun.elapsed() > BRINGING {
+                return Err("the code of the skills does not come".into());
+            }
+        }
+        brought::add(1, 1)?;
+        brought::echo(&body)?;
+        obey(|order| {
+            let took = match order.split(' ').collect::<Vec<_>>()[..] {
+                ["adds", calls] => each(calls.parse()?, |number| {
+                    brought::add(black_box(number), 1).map(drop)
+                })?,
+                ["echoes", calls] => each(calls.parse()?, |_| {
+                    brought::echo(black_box(&body)).map(drop)
+                })?,
+                ["in", "the", "core", what, calls] => {
+                    let calls: u32 = calls.parse()?;
+                    session.call(&format!("neighbour.{what}"), (calls,))?
+                }
+                _ => return Err(format!("portable skills know no `{order}`").into()),
+            };
+            Ok(took.to_string())
+        })
+    })
+}
+
+/// Calls so often, as the plugin `neighbour` does, and returns how many nanoseconds each call took.
+fn each(calls: u32, mut call: impl FnMut(i64) -> Result<(), CallError>) -> Result<f64, String> {
+    let begun = Instant::now();
+    for number in 0..calls {
+        call(number.into()).map_err(|error| error.to_string())?;
+    }
+    Ok(begun.elapsed().as_secs_f64() * 1e9 / f64::from(calls))
 }
 
 /// Holds sessions: `open N` opens so many, each with one call; `call SECONDS` calls on each of them once per second,

@@ -18,6 +18,8 @@ pub(crate) const BUSY: &str = "busy";
 pub(crate) const CORE: &str = "core";
 /// Holds many sessions; then the home of their core.
 pub(crate) const HOLD: &str = "hold";
+/// Calls skills whose code was brought to it; then the home of their core.
+pub(crate) const PORTABLE: &str = "portable";
 /// Serves as a peer; then its name and its place.
 pub(crate) const SERVE: &str = "serve";
 /// Calls a peer; then its name and its place.
@@ -30,6 +32,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         [BUSY] => busy(),
         [CORE, home, target] => aigis::serve(Path::new(home), Path::new(target)),
         [HOLD, home] => aigis::hold(Path::new(home)),
+        [PORTABLE, home] => aigis::call_portable(Path::new(home)),
         [SERVE, peer, place] => Peer::named(peer).and_then(|peer| peer.serve(Path::new(place))),
         [CALL, peer, place] => Peer::named(peer).and_then(|peer| peer.call(Path::new(place))),
         _ => Err(format!("there is no role {arguments:?}").into()),

@@ -13,7 +13,7 @@ use crate::peer::Peer::{
 };
 use crate::process;
 use crate::python;
-use crate::role::{BUSY, HOLD};
+use crate::role::{BUSY, HOLD, PORTABLE};
 use crate::rounds::{Field, Found, Tallies};
 use crate::table::{self, Figures};
 
@@ -189,9 +189,34 @@ fn large(rounds: usize, goals: &mut Goals) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Is to compare a portable skill called from another process with the same call inside the core.
-fn portable(_: usize, _: &mut Goals) -> Result<(), Failed> {
-    println!("\nnot measured: there are no portable skills yet");
+fn portable(rounds: usize, goals: &mut Goals) -> Result<(), Failed> {
+    let core = Core::start()?;
+    let home = core.home().to_str().ok_or("the home is not UTF-8")?;
+    let mut caller = Child::in_role(&[PORTABLE, home], &[])?;
+    for (skill, calls) in [("adds", 5_000_000), ("echoes", 1_000_000)] {
+        let (mut here, mut there) = (Figures::default(), Figures::default());
+        let orders = [
+            format!("{skill} {calls}"),
+            format!("in the core {skill} {calls}"),
+        ];
+        // The first slices warm up.
+        for round in 0..=rounds {
+            // Each is first in every other round.
+            for turn in 0..2 {
+                let place = (turn + round) % 2;
+                let took = caller.ask(&orders[place])?.parse()?;
+                let figures = if place == 0 { &mut here } else { &mut there };
+                if round > 0 {
+                    figures.push(took);
+                }
+            }
+        }
+        table::head(&format!("{skill}, {rounds} rounds"), "ns each");
+        here.print("brought to its caller");
+        there.print("in the core, direct");
+        println!();
+        goals.at_most(skill, 1.5, "x", &here.over(&there));
+    }
     Ok(())
 }
 

@@ -158,6 +158,7 @@ impl Core {
         let request = Request {
             name: REPORT,
             expected: None,
+            portable: false,
             arguments: &arguments,
             tail: &[],
             timeout: Some(Duration::MAX),

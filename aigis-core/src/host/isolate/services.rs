@@ -72,6 +72,7 @@ impl Apart {
         make(&Request {
             name,
             expected,
+            portable: false,
             arguments,
             tail: &[],
             timeout: Some(Duration::MAX),

@@ -17,4 +17,4 @@ mod tests;
 pub(crate) use drain::Within;
 pub(crate) use seats::{Stay, Visit};
 pub(crate) use slot::{Slot, Source};
-pub(crate) use switch::{Change, Switchboard};
+pub(crate) use switch::{Change, Switch, Switchboard};

@@ -7,14 +7,13 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use aigis_plugin_api::abi::reader::{self, Flaw};
+use aigis_plugin_api::abi::reader::{self, Flaw, OwnMemory};
 use aigis_plugin_api::abi::{Descriptor, SYMBOL};
 use aigis_plugin_api::codec;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use super::{Nonce, PROBE_ARGUMENT, Probed, Stage, elf, linux};
 use crate::loader::entries;
-use crate::loader::memory::OwnMemory;
 
 /// The exit code of a probe that has written its report, whatever it says.
 pub(super) const DONE: i32 = 87;

@@ -147,6 +147,7 @@ fn kinds_that_are_never_attached() {
     let body = codec::to_vec(&Import {
         name: "t.echo".to_owned(),
         signature: signature("a"),
+        portable: false,
     })
     .expect("encodes");
     for kind in [Kind::Import, Kind::Cancel, Kind::Goodbye] {

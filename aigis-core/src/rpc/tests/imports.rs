@@ -70,6 +70,7 @@ fn a_hello_may_import() {
     let imports = ["t.expects", "t.again", "t.expects"].map(|name| Import {
         name: name.to_owned(),
         signature: signature(name),
+        portable: false,
     });
     raw.say_hello(&Hello {
         imports: imports.to_vec(),

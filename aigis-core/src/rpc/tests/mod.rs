@@ -6,6 +6,7 @@ mod ending;
 mod faults;
 mod flow;
 mod imports;
+mod portable;
 mod raw;
 mod reconnect;
 mod ring;
@@ -13,6 +14,7 @@ mod socket;
 mod threads;
 
 use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -22,8 +24,8 @@ use std::time::Duration;
 use aigis_plugin_api::__private::{Failure, FailureKind};
 use aigis_plugin_api::codec;
 use aigis_plugin_api::session::frame::{
-    self, Call, Header, Hello, Import, Kind, MAGIC, Offer, PROTOCOL, Served, Target, Welcome,
-    feature,
+    self, Call, Header, Hello, Import, Kind, Library, MAGIC, Offer, PROTOCOL, Served, Target,
+    Welcome, feature,
 };
 use aigis_plugin_api::session::reactor::Reactor;
 use aigis_plugin_api::session::socket as connector;
@@ -33,6 +35,7 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use super::{Answer, Callee, Done, Imported, Limits, Peer, Server, Service, SessionInfo, Underway};
+use portable::Code;
 use raw::Raw;
 
 /// How long a test waits for something that must come.
@@ -66,6 +69,8 @@ struct Answers {
     runs: Mutex<HashMap<String, u32>>,
     /// What is told of imports: how many times their plugin was swapped.
     swaps: AtomicU64,
+    /// What is sent of portable skills.
+    code: Mutex<Code>,
 }
 
 impl Answers {
@@ -255,6 +260,7 @@ impl Imported for OfName {
             idempotent: self.import.name == "t.again",
             max_message: None,
             differences: Vec::new(),
+            portable: self.service.code_of(&self.import),
         }
     }
 
@@ -264,7 +270,9 @@ impl Imported for OfName {
         timeout: Option<Duration>,
         done: Done,
     ) -> Option<Arc<dyn Underway>> {
-        let Import { name, signature } = &self.import;
+        let Import {
+            name, signature, ..
+        } = &self.import;
         let what = (name.as_str(), Some(signature));
         self.service
             .begin(self.session, what, arguments, timeout, done)
@@ -315,6 +323,14 @@ impl Service for Answers {
         answer(Err(Failure::new(FailureKind::Refused, message)));
     }
 
+    fn library(&self, name: &str) -> Option<(Library, OwnedFd)> {
+        self.library_of(name)
+    }
+
+    fn page(&self) -> Option<OwnedFd> {
+        self.page_of()
+    }
+
     fn ended(&self, session: &SessionInfo) {
         self.tell(Event::Ended(session.id));
     }
@@ -359,6 +375,7 @@ impl Core {
             later: Mutex::default(),
             runs: Mutex::default(),
             swaps: AtomicU64::new(0),
+            code: Mutex::default(),
         });
         let reactor = Arc::new(Reactor::new(threads, || {}).expect("a reactor"));
         let mut core = Self {
@@ -416,6 +433,7 @@ impl Core {
         let welcome: Welcome = frame::decode_body(&body).expect("a welcome");
         assert_eq!(welcome.core_pid, CORE_PID);
         let known = [feature::ATTACHED, feature::RING, feature::OFFERS];
+        let known: Vec<_> = known.into_iter().chain(feature::PORTABLE).collect();
         assert_eq!(welcome.features, known);
         self.wait_for(&Event::Admitted(welcome.session));
         raw
@@ -513,6 +531,7 @@ fn import(number: u64, name: &str, signature: Signature) -> Vec<u8> {
     let import = Import {
         name: name.to_owned(),
         signature,
+        portable: false,
     };
     frame::encode_frame(Kind::Import, number, 0, &import).expect("a frame")
 }

@@ -15,8 +15,21 @@ pub mod echo {
     use super::*;
 
     /// Gives the bytes back.
+    #[skill(portable)]
     pub fn echo(data: &[u8]) -> Vec<u8> {
         data.to_vec()
+    }
+
+    /// Adds two numbers.
+    #[skill(portable)]
+    pub fn add(a: i64, b: i64) -> i64 {
+        a.wrapping_add(b)
+    }
+
+    /// The process that this runs in.
+    #[skill(portable)]
+    pub fn pid() -> u32 {
+        std::process::id()
     }
 
     /// Keeps a value for all.

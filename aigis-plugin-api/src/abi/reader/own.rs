@@ -6,10 +6,10 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
-use aigis_plugin_api::abi::reader::Memory;
+use super::Memory;
 
 /// The memory of this process.
-pub(super) struct OwnMemory {
+pub struct OwnMemory {
     file: File,
     /// Where code stands; `None` where that is not looked at.
     code: Option<Vec<Range<usize>>>,
@@ -17,7 +17,10 @@ pub(super) struct OwnMemory {
 
 impl OwnMemory {
     /// Opens it to read what a probe has found to be right already: any address passes for code.
-    pub(super) fn new() -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new() -> io::Result<Self> {
         Ok(Self {
             file: File::open("/proc/self/mem")?,
             code: None,
@@ -25,7 +28,10 @@ impl OwnMemory {
     }
 
     /// Opens it and notes where code stands now.
-    pub(super) fn with_code() -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn with_code() -> io::Result<Self> {
         let maps = fs::read_to_string("/proc/self/maps")?;
         Ok(Self {
             code: Some(maps.lines().filter_map(code_range).collect()),

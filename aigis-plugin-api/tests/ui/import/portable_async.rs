@@ -1,0 +1,8 @@
+aigis_plugin_api::import! {
+    mod clock {
+        #[portable]
+        async fn tick() -> u64;
+    }
+}
+
+fn main() {}
