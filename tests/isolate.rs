@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aigis_core::host::Isolation;
 use aigis_core::{Host, PluginStatus, State};
-use aigis_plugin_api::{CallError, Session, SkillFailure, Value, connect};
+use aigis_plugin_api::{CallError, Session, SkillFailure, Stream, Value, connect};
 
 use crate::support::core::Core;
 use crate::support::home::TestHome;
@@ -315,6 +315,28 @@ fn state_is_handed_over_between_processes() {
         found.ok().filter(|next| *next != pid)
     });
     assert_eq!(host.call("store.is_new", ()), Ok(true));
+    host.shutdown();
+}
+
+#[test]
+fn streams_of_an_isolated_library_have_their_time_when_it_is_replaced() {
+    let _deadline = Deadline::begin(DEADLINE);
+    let home = TestHome::new();
+    lab(&home, ", isolate = true, drain_timeout = 0.05");
+    let host = home.host();
+    let session = connect(home.path()).expect("the core runs");
+    let sum: Dynamic<u64> = session.call("lab.sum", (vec![1_u64, 2, 39],));
+    assert_eq!(sum, Ok(42));
+    let mut count: Stream<u64> = session.stream("lab.count", (5,)).expect("it begins");
+    let first: Vec<_> = count.by_ref().take(3).map(Result::unwrap).collect();
+    assert_eq!(first, [5, 6, 7]);
+    let before = of(&host, "lab").pid;
+    host.reload("lab", true).expect("reloads");
+    assert_ne!(of(&host, "lab").pid, before);
+    let end = count.find_map(Result::err).expect("it is ended");
+    assert!(matches!(end, CallError::Superseded { .. }), "{end:?}");
+    let again: Stream<u64> = session.stream("lab.count", (1,)).expect("it begins");
+    assert_eq!(again.take(2).flatten().collect::<Vec<_>>(), [1, 2]);
     host.shutdown();
 }
 

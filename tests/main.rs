@@ -29,6 +29,7 @@ mod shutdown;
 mod skills;
 mod slow_calls;
 mod sources;
+mod streams;
 mod support;
 mod swap;
 mod terminal;

@@ -8,7 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use aigis_plugin_api::session::frame::{self, HEADER, Kind};
-use aigis_plugin_api::{CallError, Failure, FailureKind, SkillFailure, Value as Vectors, connect};
+use aigis_plugin_api::{
+    CallError, Failure, FailureKind, Session, SkillFailure, Stream, Value as Vectors, connect,
+};
 use serde_json::{Value, json};
 
 use crate::support::core::Core;
@@ -97,6 +99,8 @@ fn python_calls_and_is_called() {
     let ran = home.aigis(&["skills"]).exited(0);
     assert!(ran.stdout.contains("prober.reverse"), "{ran:?}");
 
+    streams_go_both_ways(&session);
+
     // It hears of a swap, and its import goes on with the new version.
     plugins::core(
         &home,
@@ -129,6 +133,35 @@ fn python_calls_and_is_called() {
     });
     core.signal("TERM");
     core.wait().exited(0);
+}
+
+mod imports {
+    use aigis_plugin_api::Stream;
+
+    aigis_plugin_api::import! {
+        pub(super) mod prober {
+            fn spell(word: &str) -> Stream<String>;
+            fn break_off() -> Stream<u64>;
+            fn total(items: Stream<u64>) -> u64;
+        }
+    }
+}
+
+/// From and to the program, through the core.
+fn streams_go_both_ways(session: &Session) {
+    use imports::prober;
+    session.scope(|| {
+        let letters = prober::spell("xyz").expect("begins").take(4);
+        let letters: Result<String, _> = letters.collect();
+        assert_eq!(letters, Ok("xyz.".to_owned()));
+        let mut breaks = prober::break_off().expect("begins");
+        assert_eq!(breaks.next(), Some(Ok(1)));
+        let Some(Err(CallError::Failed(failure))) = breaks.next() else {
+            panic!("it breaks off");
+        };
+        assert_eq!(failure.message, "the saw is blunt");
+        assert_eq!(prober::total(Stream::of(1..=500)), Ok(125_250));
+    });
 }
 
 fn calls_ended_as_they_should(found: &HashMap<String, Value>, core: &Core) {
@@ -191,6 +224,17 @@ fn calls_ended_as_they_should(found: &HashMap<String, Value>, core: &Core) {
     is("served", json!(true));
     is("generation", json!(1));
     is("imported", json!(7));
+
+    is("counted", json!((0..300).collect::<Vec<u64>>()));
+    is("first", json!([0, 1]));
+    is("summed", json!([500_500]));
+    is("made", json!(1000));
+    fails("breaks", "skill", "the count breaks off at 2");
+    is("no_stream", json!("mismatch"));
+    is("of_nobody", json!("not_found"));
+    is("spelled", json!(["a", "b", "c", ".", "."]));
+    is("stopped", json!(true));
+    is("total", json!([6]));
 }
 
 fn bytes(hex: &str) -> Vec<u8> {

@@ -7,7 +7,7 @@ use syn::spanned::Spanned;
 use syn::{Attribute, Type};
 
 use crate::function::{Function, Parameter, Receiver};
-use crate::types::{self, Output};
+use crate::types::{self, Iterated, Output};
 
 /// One item that is exposed.
 pub(crate) struct Exposed<'a> {
@@ -40,10 +40,10 @@ pub(crate) fn prelude() -> TokenStream {
         #[allow(unused_imports)]
         use ::aigis_plugin_api::__private::{
             self as __aigis, AsyncSkillFn as _, Begun as _, Chained as _, Coded as _, Modes as _,
-            Opaque as _, Payloaded as _, Readable as _, Restored as _, Saved as _, Shown as _,
-            SkillFn as _, Structural as _, Typed as _, Unbegun as _, Uncoded as _, Unreadable as _,
-            Unrestored as _, Unsaved as _, Unserved as _, Unshown as _, Untyped as _, Valued as _,
-            ViaBytes as _, ViaEntry as _,
+            Opaque as _, Opened as _, OpenedAsync as _, Payloaded as _, Readable as _, Restored as _, Saved as _, Shown as _,
+            SkillFn as _, Structural as _, Typed as _, Unbegun as _, Uncoded as _, Unheard as _,
+            Unopened as _, Unreadable as _, Unrestored as _, Unsaved as _, Unserved as _, Unshown as _, Untyped as _, Valued as _,
+            ViaBytes as _, ViaEntry as _, ViaItems as _,
         };
     }
 }
@@ -109,7 +109,7 @@ fn of_function(exposed: &Exposed<'_>, function: &Function, state: Option<&Type>)
     let output = Output {
         ok: ok.clone(),
         error: function.output.error.as_ref().map(|e| own(e, state)),
-        fallible: function.output.fallible,
+        ..function.output.clone()
     };
     let signature = signature(&given, &output, false);
     let logger = function
@@ -126,6 +126,7 @@ fn of_function(exposed: &Exposed<'_>, function: &Function, state: Option<&Type>)
         &marker,
         &Parts {
             asyncness: function.asyncness.map(|_| function.ident.span()),
+            streams: Streams::of(given.iter().map(|(_, ty)| ty), &ok),
             modes: &modes,
             places: &places,
             names: &names,
@@ -149,12 +150,14 @@ fn of_constant(exposed: &Exposed<'_>, ident: &Ident, ty: &Type, state: Option<&T
         ok: ok.clone(),
         error: None,
         fallible: false,
+        iterator: None,
     };
     code(
         exposed,
         &marker,
         &Parts {
             asyncness: None,
+            streams: Streams::None,
             modes: &[],
             places: &[],
             names: &[],
@@ -167,9 +170,32 @@ fn of_constant(exposed: &Exposed<'_>, ident: &Ident, ty: &Type, state: Option<&T
     )
 }
 
+/// Where a skill has streams.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Streams {
+    None,
+    /// Among the parameters alone.
+    Given,
+    /// The result is one.
+    Returned,
+}
+
+impl Streams {
+    pub(crate) fn of<'t>(mut given: impl Iterator<Item = &'t Type>, ok: &Type) -> Self {
+        if types::stream_item(ok).is_some() {
+            return Self::Returned;
+        }
+        if given.any(|ty| types::stream_item(ty).is_some()) {
+            return Self::Given;
+        }
+        Self::None
+    }
+}
+
 struct Parts<'a> {
     /// Where an async function has its name.
     asyncness: Option<Span>,
+    streams: Streams,
     modes: &'a [TokenStream],
     places: &'a [Ident],
     names: &'a [&'a str],
@@ -191,6 +217,7 @@ fn code(exposed: &Exposed<'_>, marker: &Ident, parts: &Parts<'_>) -> SkillCode {
     } = exposed;
     let Parts {
         asyncness,
+        streams,
         modes,
         places,
         names,
@@ -246,7 +273,31 @@ fn code(exposed: &Exposed<'_>, marker: &Ident, parts: &Parts<'_>) -> SkillCode {
         #(#cfgs)*
         #checks
     };
+    let open = match asyncness {
+        None => format_ident!("open"),
+        Some(_) => format_ident!("open_async"),
+    };
+    let open = match streams {
+        Streams::None => quote!(open: ::std::option::Option::None,),
+        Streams::Given | Streams::Returned => quote! {
+            open: ::std::option::Option::Some(|names, arguments, streams| {
+                (&__aigis::OpenedOf::<#marker>::NEW).#open(names, arguments, streams)
+            }),
+        },
+    };
     let ways = match asyncness {
+        _ if *streams == Streams::Returned => quote! {
+            encoded: __aigis::only_opened,
+            direct: __aigis::no_entry,
+            begin: ::std::option::Option::None,
+        },
+        None if *streams == Streams::Given => quote! {
+            encoded: |names, arguments| {
+                (&__aigis::EncodedOf::<#marker>::NEW).run(names, arguments)
+            },
+            direct: __aigis::no_entry,
+            begin: ::std::option::Option::None,
+        },
         None => quote! {
             encoded: |names, arguments| {
                 (&__aigis::EncodedOf::<#marker>::NEW).run(names, arguments)
@@ -270,6 +321,7 @@ fn code(exposed: &Exposed<'_>, marker: &Ident, parts: &Parts<'_>) -> SkillCode {
             parameters: &[#(#names),*],
             signature: || #signature,
             #ways
+            #open
             logger: #logger,
             idempotent: #idempotent,
             portable: #portable,
@@ -288,8 +340,10 @@ pub(crate) fn call(ident: &Ident, state: Option<&Type>, passed: &[TokenStream]) 
 
 /// Turns what an author's function returns into a `Result` with a failure.
 pub(crate) fn outcome(output: &Output, call: &TokenStream) -> TokenStream {
+    let value = made(output, &quote!(value));
     if !output.fallible {
-        return quote!(::std::result::Result::Ok(#call));
+        let value = made(output, call);
+        return quote!(::std::result::Result::Ok(#value));
     }
     // On the error's own token, so that a type without `Display` is reported there.
     let span = output
@@ -302,8 +356,28 @@ pub(crate) fn outcome(output: &Output, call: &TokenStream) -> TokenStream {
     }};
     quote! {
         match #call {
-            ::std::result::Result::Ok(value) => ::std::result::Result::Ok(value),
+            ::std::result::Result::Ok(value) => ::std::result::Result::Ok(#value),
             ::std::result::Result::Err(error) => ::std::result::Result::Err(#failure),
+        }
+    }
+}
+
+/// Makes a stream of an iterator that is returned; anything else is left as it is.
+fn made(output: &Output, value: &TokenStream) -> TokenStream {
+    let Some(iterator) = &output.iterator else {
+        return value.clone();
+    };
+    // On the author's own token, so that an iterator that borrows, or is not `Send`, is reported there.
+    let span = types::at(output.ok.span());
+    let stream = quote_spanned!(span=> ::aigis_plugin_api::Stream::of(#value));
+    match iterator {
+        Iterated::Items => stream,
+        Iterated::UntilError(error) => {
+            let span = types::at(error.span());
+            quote_spanned! {span=> __aigis::ending(#stream, |error: &#error| {
+                __aigis::is_shown(error);
+                (&&&&&__aigis::AuthorError(error)).failure()
+            })}
         }
     }
 }
@@ -352,7 +426,7 @@ pub(crate) fn check(ty: &Type, question: &str) -> TokenStream {
     let (span, question) = (types::at(ty.span()), format_ident!("{question}"));
     let ty = match ty {
         Type::Reference(reference) => &*reference.elem,
-        ty => ty,
+        ty => types::stream_item(ty).unwrap_or(ty),
     };
     quote_spanned!(span=> __aigis::#question::<#ty>();)
 }

@@ -7,7 +7,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::{Attribute, Error, Ident, Result, Token, Type, Visibility, braced};
 
 use crate::attributes::{SkillOptions, cfgs_of, combine, take_portable};
-use crate::expand;
+use crate::expand::{self, Streams};
 use crate::function::{Function, Parameter, Receiver};
 use crate::types::{self, Output};
 
@@ -264,6 +264,12 @@ fn function(
             "write both types of the result, `Result<T, E>`, so that the author's error can be read",
         ));
     }
+    if function.output.iterator.is_some() {
+        return Err(Error::new_spanned(
+            &signature.output,
+            "a caller gets a `Stream<T>`: write that for the skill's `impl Iterator<Item = T>`",
+        ));
+    }
     types::check_received(&function.output.ok)?;
     if let Some(error) = &function.output.error {
         types::check_received(error)?;
@@ -302,11 +308,18 @@ fn constant(
     ty: &Type,
     namespace: &str,
 ) -> Result<ImportCode> {
+    if types::stream_item(ty).is_some() {
+        return Err(Error::new_spanned(
+            ty,
+            "a constant is one value; a function can return a stream",
+        ));
+    }
     types::check_received(ty)?;
     let output = Output {
         ok: ty.clone(),
         error: None,
         fallible: false,
+        iterator: None,
     };
     code(
         attributes,
@@ -368,6 +381,20 @@ fn code(
         ),
         None => (quote!(::std::convert::Infallible), quote!(__aigis::untyped)),
     };
+    let opened = Streams::of(types.iter().copied(), ok) != Streams::None;
+    let (call, start) = if opened {
+        let open = quote!((&__aigis::OpenOf::<(#(#modes,)*), #ok>::NEW));
+        (
+            quote!(#open.call(&start::#place, (#(#places,)*))),
+            quote!(#open.start::<#error>(&#place, (#(#places,)*), #convert)),
+        )
+    } else {
+        let call = quote!(__aigis::CallOf::<(#(#modes,)*), #ok>::NEW);
+        (
+            quote!((&&&#call).call(&start::#place, (#(#places,)*))),
+            quote!((&&#call).start::<#error>(&#place, &(#(#places,)*), #convert)),
+        )
+    };
     let started = format!("Starts a call of `{name}`.");
     let blocking = if kind == Kind::AsyncFunction {
         let docs = format!("Starts a call of `{name}` and returns the future of its result.");
@@ -391,9 +418,7 @@ fn code(
                 #(#places: #types),*
             ) -> ::std::result::Result<#ok, ::aigis_plugin_api::CallError<#error>> {
                 #prelude
-                (&&&__aigis::CallOf::<(#(#modes,)*), #ok>::NEW)
-                    .call(&start::#place, (#(#places,)*))
-                    .map_err(#convert)
+                #call.map_err(#convert)
             }
         }
     };
@@ -416,8 +441,7 @@ fn code(
                 #(#places: #types),*
             ) -> ::aigis_plugin_api::Call<#ok, #error> {
                 #prelude
-                (&&__aigis::CallOf::<(#(#modes,)*), #ok>::NEW)
-                    .start::<#error>(&#place, &(#(#places,)*), #convert)
+                #start
             }
         },
     })

@@ -39,6 +39,15 @@ use proc_macro::TokenStream;
 /// bytes, `Option`, `Vec`, arrays, tuples, `Result`, `Box` and types with `#[skill_type]` are not even
 /// encoded, and a `String` or a `Vec` that is returned is handed over, not copied.
 ///
+/// # Streams
+///
+/// A result that comes item by item is a `Stream<T>` or an `impl Iterator<Item = T>` (`Send`, and owning what
+/// it needs: with `&self` write `+ use<>`), also inside the author's `Result`. If the items of the iterator
+/// are `Result`s, the first error ends the stream. A parameter of type `Stream<T>` is an iterator of what the
+/// caller gives. A stream is a whole result or a whole parameter, never inside another type. Items are made
+/// when they are asked for, by whichever thread asks. A stream goes on while the state is saved, and in this
+/// version when the next one serves, at most for the plugin's `DRAIN_TIMEOUT`.
+///
 /// # Handing the state to the next version
 ///
 /// Without further ado a reload begins with `new`. A state that is to outlive it has two more
@@ -114,6 +123,8 @@ pub fn skill(_: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// A function that is declared `async` starts the call and returns a future of its result, whether or
 /// not the skill itself is `async`; dropping the future gives the call up.
+///
+/// A skill that returns items one by one is declared with the result `Stream<T>`, whatever its author wrote.
 ///
 /// `#[portable]` on a function or a constant asks for the code of a portable skill, in a program that is
 /// built with the feature `portable` of `aigis-plugin-api`. The first calls go through the session, until

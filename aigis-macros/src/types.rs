@@ -3,11 +3,12 @@
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Error, GenericArgument, PathArguments, Result, ReturnType, Type};
+use syn::{Error, GenericArgument, PathArguments, Result, ReturnType, Type, TypeParamBound};
 
 use crate::attributes::combine;
 
 /// What a function returns.
+#[derive(Clone)]
 pub(crate) struct Output {
     /// The result, without the author's error.
     pub(crate) ok: Type,
@@ -15,35 +16,99 @@ pub(crate) struct Output {
     pub(crate) error: Option<Type>,
     /// Whether the function returns a `Result`.
     pub(crate) fallible: bool,
+    /// What is made of an `impl Iterator`, whose place in `ok` a `Stream` takes.
+    pub(crate) iterator: Option<Iterated>,
+}
+
+/// An `impl Iterator` that is returned as a stream.
+#[derive(Clone)]
+pub(crate) enum Iterated {
+    /// Its items are the stream's.
+    Items,
+    /// Its items are results: the first error, of this type, ends the stream.
+    UntilError(Box<Type>),
 }
 
 impl Output {
     /// Reads a return type. A type whose last name is `Result` is a result, aliases included.
     pub(crate) fn of(output: &ReturnType) -> Self {
-        let plain = |ok: Type| Self {
-            ok,
-            error: None,
-            fallible: false,
-        };
         let ReturnType::Type(_, ty) = output else {
-            return plain(syn::parse_quote!(()));
+            return Self::made(&syn::parse_quote!(()), None, false);
         };
         match named(ty) {
-            Some(("Result", arguments)) if matches!(arguments.len(), 1 | 2) => Self {
-                ok: arguments[0].clone(),
-                error: arguments.get(1).map(|error| (*error).clone()),
-                fallible: true,
-            },
-            _ => plain((**ty).clone()),
+            Some(("Result", arguments)) if matches!(arguments.len(), 1 | 2) => {
+                let error = arguments.get(1).map(|error| (*error).clone());
+                Self::made(arguments[0], error, true)
+            }
+            _ => Self::made(ty, None, false),
         }
+    }
+
+    fn made(ok: &Type, error: Option<Type>, fallible: bool) -> Self {
+        let (ok, iterator) = match iterated(ok) {
+            Some(item) => {
+                let (item, iterator) = match named(&item) {
+                    Some(("Result", arguments)) if arguments.len() == 2 => (
+                        arguments[0].clone(),
+                        Iterated::UntilError(Box::new(arguments[1].clone())),
+                    ),
+                    _ => (item, Iterated::Items),
+                };
+                let span = at(ok.span());
+                let stream = quote_spanned!(span=> ::aigis_plugin_api::Stream<#item>);
+                (Type::Verbatim(stream), Some(iterator))
+            }
+            None => (ok.clone(), None),
+        };
+        // What is verbatim would not be looked into.
+        let ok = syn::parse2(ok.to_token_stream()).unwrap_or(ok);
+        Self {
+            ok,
+            error,
+            fallible,
+            iterator,
+        }
+    }
+}
+
+/// Returns the item of an `impl Iterator<Item = T>`.
+fn iterated(ty: &Type) -> Option<Type> {
+    let Type::ImplTrait(bounds) = ty else {
+        return None;
+    };
+    bounds.bounds.iter().find_map(|bound| {
+        let TypeParamBound::Trait(bound) = bound else {
+            return None;
+        };
+        let segment = bound.path.segments.last()?;
+        let PathArguments::AngleBracketed(list) = &segment.arguments else {
+            return None;
+        };
+        if segment.ident != "Iterator" {
+            return None;
+        }
+        list.args.iter().find_map(|argument| match argument {
+            GenericArgument::AssocType(assigned) if assigned.ident == "Item" => {
+                Some(assigned.ty.clone())
+            }
+            _ => None,
+        })
+    })
+}
+
+/// Returns the item of a type whose last name is `Stream`.
+pub(crate) fn stream_item(ty: &Type) -> Option<&Type> {
+    match named(ty) {
+        Some(("Stream", arguments)) if arguments.len() == 1 => Some(arguments[0]),
+        _ => None,
     }
 }
 
 /// Returns the last name of a path type and its type arguments.
 fn named(ty: &Type) -> Option<(&str, Vec<&Type>)> {
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 11] = [
         "Result", "Option", "Vec", "VecDeque", "HashSet", "BTreeSet", "Box", "HashMap", "BTreeMap",
-        "Context",
+        "Context", "Stream",
     ];
     let Type::Path(path) = ty else { return None };
     let segment = path.path.segments.last()?;
@@ -101,6 +166,10 @@ pub(crate) fn mode(ty: &Type) -> Result<TokenStream> {
             Ok(quote_spanned!(span=> __aigis::Ref<#referent>))
         }
         _ => {
+            if let Some(item) = stream_item(ty) {
+                check_owned(item)?;
+                return Ok(quote_spanned!(span=> __aigis::Streamed<#item>));
+            }
             check_owned(ty)?;
             Ok(quote_spanned!(span=> __aigis::Own<#ty>))
         }
@@ -122,7 +191,7 @@ pub(crate) fn check_received(ty: &Type) -> Result<()> {
             "a caller gets a value of its own: write `String` for `&str`, `Vec<T>` for `&[T]`",
         ));
     }
-    check_owned(ty)
+    check_owned(stream_item(ty).unwrap_or(ty))
 }
 
 /// Refuses results that borrow; what is `'static` need not be owned.
@@ -137,7 +206,7 @@ pub(crate) fn check_result(ty: &Type) -> Result<()> {
         ));
     }
     let mut result = Ok(());
-    inspect(ty, true, &mut result);
+    inspect(stream_item(ty).unwrap_or(ty), true, &mut result);
     result
 }
 
@@ -158,6 +227,14 @@ fn inspect(ty: &Type, statics: bool, result: &mut Result<()>) {
                 ty,
                 "a reference inside another type cannot cross; take or return an owned value, \
                  such as `String` for `&str`",
+            ),
+        ),
+        Type::Path(_) if stream_item(ty).is_some() => combine(
+            result,
+            Error::new_spanned(
+                ty,
+                "a stream is a whole parameter, by value, or the whole result of a skill: it cannot be \
+                 inside another type; take or return several values, or a `Vec<T>`",
             ),
         ),
         Type::Path(path) => {
@@ -240,6 +317,10 @@ pub(crate) fn shape(ty: &Type) -> TokenStream {
                 quote!(__aigis::Shape::Option(::std::boxed::Box::new(#inner)))
             }
             Some(("Box", inner)) if inner.len() == 1 => shape(inner[0]),
+            Some(("Stream", inner)) if inner.len() == 1 => {
+                let item = shape(inner[0]);
+                quote!(__aigis::Shape::Stream(::std::boxed::Box::new(#item)))
+            }
             Some(("Vec" | "VecDeque" | "HashSet" | "BTreeSet", inner)) if !inner.is_empty() => {
                 let item = shape(inner[0]);
                 quote!(__aigis::Shape::list(#item))

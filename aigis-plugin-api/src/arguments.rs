@@ -13,12 +13,16 @@ use serde::{Deserialize, Deserializer};
 
 use crate::codec::{self, Items, Whole};
 use crate::error::{Failure, FailureKind};
+use crate::stream::{BoxItems, Stream, Streams};
 
 /// A parameter taken by value.
 pub struct Own<T>(PhantomData<T>);
 
 /// A parameter taken by reference.
 pub struct Ref<T: ?Sized>(PhantomData<T>);
+
+/// A parameter that is a stream: a nil stands in its place, and the items come apart from it.
+pub struct Streamed<T>(PhantomData<T>);
 
 /// How one parameter is passed.
 pub trait Mode {
@@ -34,6 +38,10 @@ impl<T: ?Sized + 'static> Mode for Ref<T> {
     type Value<'a> = &'a T;
 }
 
+impl<T> Mode for Streamed<T> {
+    type Value<'a> = Stream<T>;
+}
+
 /// A parameter that a caller can encode.
 pub trait EncodeMode: Mode {
     /// What is encoded.
@@ -41,6 +49,24 @@ pub trait EncodeMode: Mode {
 
     /// Borrows what is encoded.
     fn wire<'v>(value: &'v Self::Value<'_>) -> &'v Self::Wire;
+
+    /// Takes what comes apart from it.
+    fn stream(value: Self::Value<'_>) -> Option<BoxItems> {
+        drop(value);
+        None
+    }
+}
+
+impl<T: Serialize + 'static> EncodeMode for Streamed<T> {
+    type Wire = ();
+
+    fn wire(_: &Stream<T>) -> &() {
+        &()
+    }
+
+    fn stream(value: Stream<T>) -> Option<BoxItems> {
+        Some(value.into_items())
+    }
 }
 
 impl<T: Serialize + 'static> EncodeMode for Own<T> {
@@ -64,15 +90,30 @@ pub trait DecodeMode: Mode {
     /// What is kept while the skill runs.
     type Stored<'de>: Deserialize<'de>;
 
-    /// Turns what was stored into the parameter's value. Called once.
-    fn value<'s>(stored: &'s mut Option<Self::Stored<'_>>) -> Option<Self::Value<'s>>;
+    /// Turns what was stored, or the next of the streams, into the parameter's value. Called once.
+    fn value<'s>(
+        stored: &'s mut Option<Self::Stored<'_>>,
+        streams: &Streams,
+    ) -> Option<Self::Value<'s>>;
 }
 
 impl<T: DeserializeOwned + 'static> DecodeMode for Own<T> {
     type Stored<'de> = Whole<T>;
 
-    fn value(stored: &mut Option<Whole<T>>) -> Option<T> {
+    fn value(stored: &mut Option<Whole<T>>, _: &Streams) -> Option<T> {
         stored.take().map(|Whole(value)| value)
+    }
+}
+
+impl<T: DeserializeOwned + Send + 'static> DecodeMode for Streamed<T> {
+    /// Who calls without types may give a list of items in place of a stream.
+    type Stored<'de> = Whole<Option<Vec<T>>>;
+
+    fn value(stored: &mut Option<Self::Stored<'_>>, streams: &Streams) -> Option<Stream<T>> {
+        match stored.take()? {
+            Whole(Some(items)) => Some(Stream::of(items)),
+            Whole(None) => streams.take().map(Stream::from_items),
+        }
     }
 }
 
@@ -112,7 +153,7 @@ impl<T: DeserializeOwned + 'static> Referent for T {
 impl<T: Referent + ?Sized> DecodeMode for Ref<T> {
     type Stored<'de> = T::Stored<'de>;
 
-    fn value<'s>(stored: &'s mut Option<Self::Stored<'_>>) -> Option<&'s T> {
+    fn value<'s>(stored: &'s mut Option<Self::Stored<'_>>, _: &Streams) -> Option<&'s T> {
         stored.as_ref().map(T::borrow)
     }
 }
@@ -137,6 +178,9 @@ pub trait Encode: Modes {
     /// # Errors
     /// [`FailureKind::Unserializable`] naming the argument.
     fn encode_apart<'v>(values: &'v Self::Values<'_>) -> Result<(Vec<u8>, &'v [u8]), Failure>;
+
+    /// Takes the streams among the values, in their order.
+    fn streams(values: Self::Values<'_>) -> Vec<BoxItems>;
 }
 
 /// Encodes a list of parameters.
@@ -156,11 +200,14 @@ pub trait Decode: Modes {
     /// [`FailureKind::Arguments`] naming the parameter.
     fn read<'de>(names: &[&str], bytes: &'de [u8]) -> Result<Self::Stored<'de>, Failure>;
 
-    /// Turns what was stored into the parameters' values. Called once.
+    /// Turns what was stored, and the streams, into the parameters' values. Called once.
     ///
     /// # Errors
-    /// It was called before.
-    fn values<'s>(stored: &'s mut Self::Stored<'_>) -> Result<Self::Values<'s>, Failure>;
+    /// It was called before, or a stream is missing.
+    fn values<'s>(
+        stored: &'s mut Self::Stored<'_>,
+        streams: &Streams,
+    ) -> Result<Self::Values<'s>, Failure>;
 
     /// Does both, and runs `body` with the values.
     ///
@@ -172,7 +219,7 @@ pub trait Decode: Modes {
         body: impl FnOnce(Self::Values<'_>) -> Result<R, Failure>,
     ) -> Result<R, Failure> {
         let mut stored = Self::read(names, bytes)?;
-        body(Self::values(&mut stored)?)
+        body(Self::values(&mut stored, &Streams::default())?)
     }
 }
 
@@ -186,6 +233,10 @@ fn unserializable(error: impl fmt::Display) -> Failure {
 fn misfit(error: impl fmt::Display) -> Failure {
     Failure::new(FailureKind::Arguments, error.to_string())
 }
+
+/// What is wrong when there is no value for a parameter that was decoded.
+const UNFILLED: &str = "a stream is missing: each parameter that is a stream needs one of its own, or a \
+                        list of items";
 
 /// Decodes one argument, or says which one does not fit.
 struct Argument<'n, S> {
@@ -225,6 +276,13 @@ macro_rules! parameter_lists {
                 $(last = codec::large_bytes($mode::wire(&values.$index));)*
                 let encoded = Self::encode_but(values, last.map(<[u8]>::len))?;
                 Ok((encoded, last.unwrap_or_default()))
+            }
+
+            #[allow(unused_mut, unused_variables, reason = "a list without parameters has none")]
+            fn streams(values: Self::Values<'_>) -> Vec<BoxItems> {
+                let mut streams = Vec::new();
+                $(streams.extend($mode::stream(values.$index));)*
+                streams
             }
         }
 
@@ -334,10 +392,13 @@ macro_rules! parameter_lists {
             }
 
             #[allow(unused_variables, reason = "a list without parameters stores nothing")]
-            fn values<'s>(stored: &'s mut Self::Stored<'_>) -> Result<Self::Values<'s>, Failure> {
+            fn values<'s>(
+                stored: &'s mut Self::Stored<'_>,
+                streams: &Streams,
+            ) -> Result<Self::Values<'s>, Failure> {
                 Ok(($(
-                    $mode::value(&mut stored.$index)
-                        .ok_or_else(|| misfit("an argument was read twice"))?,
+                    $mode::value(&mut stored.$index, streams)
+                        .ok_or_else(|| misfit(UNFILLED))?,
                 )*))
             }
         }

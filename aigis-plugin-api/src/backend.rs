@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::abi::OnOutcome;
+use crate::abi::{OnOutcome, Producer};
 use crate::codec;
 use crate::error::{CallError, Failure, FailureKind, SkillFailure};
 use crate::launch;
@@ -17,6 +17,8 @@ use crate::library;
 use crate::logger::Logger;
 use crate::session::{self, Session};
 use crate::signature::{Signature, SignatureId, differences};
+use crate::stream::items::failed;
+use crate::stream::{BoxItems, Flow, Inflow, Stream};
 
 /// One call by name, with encoded arguments.
 #[derive(Clone, Copy)]
@@ -109,6 +111,15 @@ pub trait Backend: Send + Sync {
 
     /// Starts a call and returns its number; `done` runs once, on any thread.
     fn start(&self, request: &Request<'_>, done: OnOutcome) -> u64;
+
+    /// Opens a skill, which begins when the first item is asked for; `streams` are the arguments that
+    /// are streams, in the order of the parameters. Before the items comes [`BEGUN`](crate::stream::BEGUN).
+    /// A skill without a stream brings one item, its result.
+    fn open(&self, request: &Request<'_>, streams: Vec<BoxItems>) -> BoxItems {
+        drop(streams);
+        let message = "whoever answers calls here knows no streams";
+        failed(Failure::new(FailureKind::Refused, message).of_skill(request.name))
+    }
 
     /// Gives up on a call: `done` runs with a "cancelled" failure unless it has run already.
     fn cancel(&self, call: u64);
@@ -305,6 +316,22 @@ impl Backend for Around {
         }
     }
 
+    fn open(&self, request: &Request<'_>, streams: Vec<BoxItems>) -> BoxItems {
+        let Some(host) = library::host() else {
+            return match current() {
+                Ok(backend) => backend.open(request, streams),
+                Err(failure) => failed(failure),
+            };
+        };
+        let flows = streams.into_iter().map(|items| Flow::of("a stream", items));
+        let producers: Vec<Producer> = flows.map(Producer::new).collect();
+        let request = crate::import::abi_request(request, std::ptr::null());
+        Box::new(library::Pulled::new(
+            host,
+            host.open_skill(request, &producers),
+        ))
+    }
+
     fn cancel(&self, call: u64) {
         if let Some(host) = library::host() {
             host.cancel_call(call);
@@ -330,6 +357,53 @@ pub fn call<T: DeserializeOwned + 'static>(
     arguments: impl Serialize,
 ) -> Result<T, CallError<SkillFailure>> {
     call_by_name(&Around, name, arguments, None).map_err(CallError::dynamic)
+}
+
+/// Opens a skill by name through `backend`, and waits until it has begun.
+///
+/// # Errors
+/// Whatever ended the call.
+pub fn open_by_name<T: DeserializeOwned + Send + 'static>(
+    backend: &dyn Backend,
+    name: &str,
+    arguments: impl Serialize,
+    timeout: Option<Duration>,
+) -> Result<Stream<T>, Failure> {
+    if must_not_block() {
+        return Err(would_block(name));
+    }
+    let arguments = encode_arguments(arguments).map_err(|failure| failure.of_skill(name))?;
+    let request = Request {
+        name,
+        expected: None,
+        arguments: &arguments,
+        tail: &[],
+        portable: false,
+        timeout,
+    };
+    Stream::wait(name, backend.open(&request, Vec::new()))
+}
+
+/// Calls a skill whose result is a stream by name, without types, and waits until it has begun. Arguments
+/// are given as to [`call`]; for a parameter that is a stream, a list of items. Of a skill whose result
+/// is no stream, that is the only item.
+///
+/// ```no_run
+/// use aigis_plugin_api as aigis;
+///
+/// for number in aigis::stream::<u64>("numbers.count", ())?.take(3) {
+///     println!("{}", number?);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Every [`CallError`]; the author's own error is a [`SkillFailure`].
+pub fn stream<T: DeserializeOwned + Send + 'static>(
+    name: &str,
+    arguments: impl Serialize,
+) -> Result<Stream<T>, CallError<SkillFailure>> {
+    open_by_name(&Around, name, arguments, None).map_err(CallError::dynamic)
 }
 
 #[cfg(test)]

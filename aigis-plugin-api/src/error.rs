@@ -58,6 +58,8 @@ pub enum FailureKind {
     TooLarge,
     /// The host refuses to do it, and says why.
     Refused,
+    /// The version that makes a stream was replaced, and the stream has outlived its time after that.
+    Superseded,
     /// A part of the host failed.
     Internal,
 }
@@ -65,7 +67,7 @@ pub enum FailureKind {
 impl FailureKind {
     /// All there are.
     #[doc(hidden)]
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Skill,
         Self::Panicked,
         Self::NotFound,
@@ -82,6 +84,7 @@ impl FailureKind {
         Self::Overloaded,
         Self::TooLarge,
         Self::Refused,
+        Self::Superseded,
         Self::Internal,
     ];
 }
@@ -106,7 +109,8 @@ const fn place(kind: FailureKind) -> usize {
         FailureKind::Overloaded => 13,
         FailureKind::TooLarge => 14,
         FailureKind::Refused => 15,
-        FailureKind::Internal => 16,
+        FailureKind::Superseded => 16,
+        FailureKind::Internal => 17,
     }
 }
 
@@ -468,6 +472,14 @@ pub enum CallError<E = Infallible> {
         /// How large it is, and how large it may be.
         message: String,
     },
+    /// The version that makes the stream was replaced, and the stream has outlived its time after that;
+    /// it can be asked for again.
+    Superseded {
+        /// The full name of the skill.
+        skill: String,
+        /// Whose version it was.
+        message: String,
+    },
     /// Any other failure: refused by the host, or a part of it failed.
     Other(Box<Failure>),
 }
@@ -545,6 +557,10 @@ impl<E> CallError<E> {
                 skill,
                 message: failure.message,
             },
+            FailureKind::Superseded => Self::Superseded {
+                skill,
+                message: failure.message,
+            },
             _ => Self::Other(Box::new(failure)),
         }
     }
@@ -568,6 +584,49 @@ impl<E: DeserializeOwned> CallError<E> {
     /// Makes the view of a caller that expects the author's error `E`.
     pub(crate) fn typed(failure: Failure) -> Self {
         Self::new(failure, SkillFailure::downcast)
+    }
+}
+
+impl CallError<Infallible> {
+    /// Makes of what ended a stream the error of its call, for a caller without types.
+    #[doc(hidden)]
+    pub fn of_stream(self) -> CallError<SkillFailure> {
+        match self {
+            Self::Skill(never) => match never {},
+            Self::Failed(failure) => CallError::Skill(failure),
+            Self::Panicked {
+                skill,
+                message,
+                location,
+            } => CallError::Panicked {
+                skill,
+                message,
+                location,
+            },
+            Self::NotFound { skill, nearest } => CallError::NotFound { skill, nearest },
+            Self::Mismatch {
+                skill,
+                message,
+                differences,
+            } => CallError::Mismatch {
+                skill,
+                message,
+                differences,
+            },
+            Self::Arguments { skill, message } => CallError::Arguments { skill, message },
+            Self::Unserializable { skill, message } => CallError::Unserializable { skill, message },
+            Self::TimedOut { skill, after } => CallError::TimedOut { skill, after },
+            Self::Cancelled { skill } => CallError::Cancelled { skill },
+            Self::WouldBlock { skill } => CallError::WouldBlock { skill },
+            Self::NotConnected { message } => CallError::NotConnected { message },
+            Self::CoreGone { skill, message } => CallError::CoreGone { skill, message },
+            Self::Disconnected { skill, message } => CallError::Disconnected { skill, message },
+            Self::Unavailable { skill, message } => CallError::Unavailable { skill, message },
+            Self::Overloaded { skill, message } => CallError::Overloaded { skill, message },
+            Self::TooLarge { skill, message } => CallError::TooLarge { skill, message },
+            Self::Superseded { skill, message } => CallError::Superseded { skill, message },
+            Self::Other(failure) => CallError::Other(failure),
+        }
     }
 }
 
@@ -649,7 +708,8 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
             | Self::Disconnected { message, .. }
             | Self::Unavailable { message, .. }
             | Self::Overloaded { message, .. }
-            | Self::TooLarge { message, .. } => f.write_str(message),
+            | Self::TooLarge { message, .. }
+            | Self::Superseded { message, .. } => f.write_str(message),
             Self::Other(failure) => failure.fmt(f),
         }
     }

@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::abi::{self, DirectOut, Link};
+use crate::abi::{self, DirectOut, Link, Producer};
 use crate::arguments::{Encode, Modes};
 use crate::backend::{self, Backend, Request, decode_result};
 use crate::call::{Call, CallFuture};
 use crate::error::{CallError, Failure};
-use crate::library;
+use crate::library::{self, Pulled};
 #[cfg(feature = "portable")]
 use crate::portable::Place;
 use crate::signature::Signature;
 use crate::skill::refused;
+use crate::stream::{BoxItems, Flow, Inflow, hear};
 
 /// One imported function or constant; a static of the caller.
 pub struct Import {
@@ -142,6 +143,112 @@ impl Import {
             Err(failure) => done(Err(failure)),
         }
         call
+    }
+}
+
+impl Import {
+    /// Opens the skill: nothing is done before the first item is asked for.
+    fn open<A: Encode>(&self, values: A::Values<'_>) -> Result<BoxItems, Failure> {
+        let name = self.link.name();
+        let arguments = A::encode(&values).map_err(|failure| failure.of_skill(name))?;
+        let streams = A::streams(values);
+        let flows = streams.into_iter().map(|items| Flow::of(name, items));
+        let request = self.request(&arguments);
+        if let Some(host) = library::host() {
+            let producers: Vec<Producer> = flows.map(Producer::new).collect();
+            let request = abi_request(&request, self.link.handle(host));
+            let number = host.open_skill(request, &producers);
+            return Ok(Box::new(Pulled::new(host, number)));
+        }
+        let streams = flows.map(|flow| Box::new(flow) as BoxItems).collect();
+        Ok(backend::current()?.open(&request, streams))
+    }
+}
+
+/// Opens an import with the modes `A` and the result `R`, one of which is a stream.
+///
+/// The macros call `(&OpenOf::<A, R>::NEW).call(&IMPORT, values)`; method resolution falls back to
+/// [`Unheard`] where a type was refused by `crate::checks`.
+pub struct OpenOf<A, R>(PhantomData<(A, R)>);
+
+impl<A, R> OpenOf<A, R> {
+    /// The only value.
+    pub const NEW: Self = Self(PhantomData);
+}
+
+/// Serves [`OpenOf`].
+pub trait ViaItems<A: Modes, R> {
+    /// Opens the skill and waits until it has begun, or, where its result is no stream, for that.
+    ///
+    /// # Errors
+    /// Whatever ended the call.
+    fn call(&self, import: &Import, values: A::Values<'_>) -> Result<R, Failure>;
+
+    /// Opens the skill without waiting.
+    fn start<E: Send + 'static>(
+        &self,
+        import: &Import,
+        values: A::Values<'_>,
+        error: fn(Failure) -> CallError<E>,
+    ) -> Call<R, E>;
+}
+
+impl<A: Encode, R: Inflow> ViaItems<A, R> for OpenOf<A, R> {
+    fn call(&self, import: &Import, values: A::Values<'_>) -> Result<R, Failure> {
+        let name = import.link.name();
+        if backend::must_not_block() {
+            return Err(backend::would_block(name));
+        }
+        R::wait(name, import.open::<A>(values)?)
+    }
+
+    fn start<E: Send + 'static>(
+        &self,
+        import: &Import,
+        values: A::Values<'_>,
+        error: fn(Failure) -> CallError<E>,
+    ) -> Call<R, E> {
+        let name = import.link.name();
+        let (call, completer) = Call::pending(name);
+        match import.open::<A>(values) {
+            Ok(items) => {
+                let done =
+                    move |outcome: Result<R, Failure>| completer.complete(outcome.map_err(error));
+                call.cancel_with(hear(name, items, done));
+            }
+            Err(failure) => completer.complete(Err(error(failure.of_skill(name)))),
+        }
+        call
+    }
+}
+
+/// Serves [`OpenOf`] where a check has failed: such a crate is never built.
+pub trait Unheard<A: Modes, R> {
+    /// Refuses.
+    ///
+    /// # Errors
+    /// Always.
+    fn call(&self, import: &Import, values: A::Values<'_>) -> Result<R, Failure>;
+
+    /// Refuses.
+    ///
+    /// # Panics
+    /// Always.
+    fn start<E>(
+        &self,
+        import: &Import,
+        values: A::Values<'_>,
+        error: fn(Failure) -> CallError<E>,
+    ) -> Call<R, E>;
+}
+
+impl<A: Modes, R> Unheard<A, R> for &OpenOf<A, R> {
+    fn call(&self, _: &Import, _: A::Values<'_>) -> Result<R, Failure> {
+        Err(refused())
+    }
+
+    fn start<E>(&self, _: &Import, _: A::Values<'_>, _: fn(Failure) -> CallError<E>) -> Call<R, E> {
+        unreachable!("{}", refused())
     }
 }
 

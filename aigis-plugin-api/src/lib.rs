@@ -34,7 +34,7 @@
 //! # Ok::<(), aigis_plugin_api::CallError>(())
 //! ```
 //!
-//! Skills may be `async`; [`Context`] sleeps and spawns for them.
+//! Skills may be `async`; [`Context`] sleeps and spawns for them. What comes item by item is a [`Stream`].
 //!
 //! Read on at [`skills`], [`import!`], [`launch`](macro@launch), [`skill_type`], [`Context`],
 //! [`CallError`] and [`Call`].
@@ -80,6 +80,7 @@ pub mod portable;
 pub mod session;
 pub mod signature;
 mod skill;
+mod stream;
 
 /// ```no_run
 /// aigis_plugin_api::import! {
@@ -270,7 +271,7 @@ pub use aigis_macros::skill_type;
 /// ```
 ///
 pub use aigis_macros::skills;
-pub use backend::call;
+pub use backend::{call, stream};
 pub use call::{Call, CallFuture};
 pub use codec::JsonError;
 pub use codec::Value;
@@ -282,13 +283,14 @@ pub use serde;
 pub use session::{Session, connect};
 pub use shape::{ShapeContext, SkillType};
 pub use sleep::TimedOut;
+pub use stream::{Stream, StreamSender};
 
 /// What the macros' expansions and the core use; not for authors, and without promises.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::abi::{Both, Choice, Crossing, Direct, Either, Instance, Nested};
-    pub use crate::arguments::{Decode, Modes, Own, Ref};
-    pub use crate::backend::{Backend, Expected, Request, call_by_name, scope};
+    pub use crate::arguments::{Decode, Modes, Own, Ref, Streamed};
+    pub use crate::backend::{Backend, Expected, Request, call_by_name, open_by_name, scope};
     pub use crate::checks::{
         is_given, is_kept, is_received, is_restored, is_returned, is_saved, is_shown, is_taken,
     };
@@ -298,8 +300,8 @@ pub mod __private {
         timed_out, too_large,
     };
     pub use crate::import::{
-        CallOf, ErrorOf, Import, Readable, Unreadable, Unserved, ViaBytes, ViaEntry, future_of,
-        untyped,
+        CallOf, ErrorOf, Import, OpenOf, Readable, Unheard, Unreadable, Unserved, ViaBytes,
+        ViaEntry, ViaItems, future_of, untyped,
     };
     pub use crate::launch::run as launch;
     pub use crate::library::{
@@ -312,10 +314,15 @@ pub mod __private {
         EnumShape, FieldShape, Parameter, Shape, Signature, StructShape, VariantShape, differences,
     };
     pub use crate::skill::{
-        AsyncSkillFn, Begun, BegunOf, Block, Coded, EncodedOf, EntryOf, Skill, SkillFn, Typed,
-        Unbegun, Uncoded, Untyped, no_entry, not_called,
+        AsyncSkillFn, Begun, BegunOf, Block, Coded, EncodedOf, EntryOf, Opened, OpenedAsync,
+        OpenedOf, Skill, SkillFn, Typed, Unbegun, Uncoded, Unopened, Untyped, no_entry, not_called,
+        only_opened,
     };
     #[cfg(feature = "host")]
     pub use crate::source::CRATES as SOURCES;
+    pub use crate::stream::{
+        BEGUN, BoxItems, Inflow, Items, Limit, Next, Opening, Outflow, Streams, begun, ending,
+        failed, lazily, limited, over, seen, single, timed,
+    };
     pub use inventory;
 }

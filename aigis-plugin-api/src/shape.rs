@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::marker::PhantomData;
 
 use crate::signature::Shape;
+use crate::stream::Stream;
 
 /// A type whose structure is part of the signatures it appears in.
 ///
@@ -108,6 +109,12 @@ lists!([T], Vec<T>, VecDeque<T>, BTreeSet<T>);
 impl<T: SkillType, S> SkillType for HashSet<T, S> {
     fn shape(context: &mut ShapeContext) -> Shape {
         Shape::list(T::shape(context))
+    }
+}
+
+impl<T: SkillType> SkillType for Stream<T> {
+    fn shape(context: &mut ShapeContext) -> Shape {
+        Shape::Stream(Box::new(T::shape(context)))
     }
 }
 

@@ -63,6 +63,8 @@ pub enum Shape {
     Recursive(String),
     /// Any other serde type, known by its path alone.
     Opaque(String),
+    /// Items that come one by one; only as a whole result or a whole parameter.
+    Stream(Box<Shape>),
 }
 
 /// A struct's fields; a tuple struct names them `0`, `1`, ….
@@ -198,6 +200,20 @@ impl Signature {
         hash_shape(&self.result, &mut hash);
         hash.finish()
     }
+
+    /// Tells whether the result or a parameter is a stream, so that calls are opened.
+    pub fn has_streams(&self) -> bool {
+        let is_stream = |shape: &Shape| matches!(shape, Shape::Stream(_));
+        is_stream(&self.result) || self.streams() > 0
+    }
+
+    /// Returns how many of the parameters are streams.
+    pub fn streams(&self) -> usize {
+        let shapes = self.parameters.iter().map(|parameter| &parameter.shape);
+        shapes
+            .filter(|shape| matches!(shape, Shape::Stream(_)))
+            .count()
+    }
 }
 
 impl fmt::Display for Signature {
@@ -274,6 +290,7 @@ impl fmt::Display for Shape {
         match self {
             Self::Option(inner) => write!(f, "Option<{inner}>"),
             Self::List(inner) => write!(f, "Vec<{inner}>"),
+            Self::Stream(item) => write!(f, "Stream<{item}>"),
             Self::Array(inner, len) => write!(f, "[{inner}; {len}]"),
             Self::Map(key, value) => write!(f, "Map<{key}, {value}>"),
             Self::Result(ok, error) => write!(f, "Result<{ok}, {error}>"),
@@ -345,8 +362,11 @@ pub fn differences(expected: &Signature, offered: &Signature) -> Vec<String> {
 ///
 /// `arguments` only decides which side is printed as the expected one.
 fn receive(receiver: &Shape, sender: &Shape, place: &str, arguments: bool, out: &mut Vec<String>) {
-    use Shape::{Array, Enum, List, Map, Opaque, Option, Recursive, Result, Struct, Tuple};
+    use Shape::{Array, Enum, List, Map, Opaque, Option, Recursive, Result, Stream, Struct, Tuple};
     match (receiver, sender) {
+        (Stream(r), Stream(s)) => receive(r, s, &format!("{place} items"), arguments, out),
+        // How it comes is another matter than what it is.
+        (Stream(_), _) | (_, Stream(_)) => differ(receiver, sender, place, arguments, out),
         // Nothing is known of an opaque type: the values decide, with an error of their own.
         (Opaque(_), _) | (_, Opaque(_)) | (Recursive(_), _) | (_, Recursive(_)) => {}
         (Option(r), Option(s)) => receive(r, s, &format!("{place}?"), arguments, out),
@@ -386,18 +406,17 @@ fn receive(receiver: &Shape, sender: &Shape, place: &str, arguments: bool, out: 
             }
         }
         (r, s) if r == s => {}
-        (r, s) => {
-            let (expected, offered) = if arguments { (s, r) } else { (r, s) };
-            if arguments {
-                out.push(format!(
-                    "{place}: `{}` -> `{}`",
-                    Borrowed(expected),
-                    Borrowed(offered)
-                ));
-            } else {
-                out.push(format!("{place}: `{expected}` -> `{offered}`"));
-            }
-        }
+        (r, s) => differ(r, s, place, arguments, out),
+    }
+}
+
+/// Notes that a receiver reads something else than what its sender writes.
+fn differ(receiver: &Shape, sender: &Shape, place: &str, arguments: bool, out: &mut Vec<String>) {
+    if arguments {
+        let (expected, offered) = (Borrowed(sender), Borrowed(receiver));
+        out.push(format!("{place}: `{expected}` -> `{offered}`"));
+    } else {
+        out.push(format!("{place}: `{receiver}` -> `{sender}`"));
     }
 }
 
@@ -474,6 +493,10 @@ fn hash_shape(shape: &Shape, hash: &mut Fnv128) {
         Shape::Opaque(path) => {
             hash.text("opaque");
             hash.text(path);
+        }
+        Shape::Stream(item) => {
+            hash.text("stream");
+            hash_shape(item, hash);
         }
         scalar => hash.text(scalar.scalar_name().unwrap_or("?")),
     }

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::error::{Failure, FailureKind};
 use crate::library::TaskFuture;
 use crate::signature::Signature;
+use crate::stream::{Opening, Openings, Outflow, Streams};
 
 /// One function or constant, with its types.
 pub trait SkillFn: 'static {
@@ -86,6 +87,9 @@ pub struct Skill {
     /// Makes its future, see [`BegunOf`]; none unless it is async. Then `encoded` is [`not_called`]
     /// and `direct` is [`no_entry`].
     pub begin: Option<Begin>,
+    /// Opens it, see [`OpenedOf`]; none unless its result or a parameter is a stream. Then `direct` is
+    /// [`no_entry`], and if its result is one, `encoded` is [`only_opened`] and `begin` none.
+    pub open: Option<Openings>,
 }
 
 /// One `#[skills]` block: a module or an `impl`.
@@ -215,7 +219,7 @@ where
             // Both stay in the future: its parameters borrow from them.
             let arguments = arguments;
             let mut stored = S::Args::read(names, &arguments)?;
-            let output = enter::<S>(&mut stored)?.await?;
+            let output = enter::<S>(&mut stored, &Streams::default())?.await?;
             encode(output)
         })
     }
@@ -224,12 +228,13 @@ where
 /// Makes the author's future, apart: so that its parameters are seen to go into it.
 fn enter<'s, S>(
     stored: &'s mut <S::Args as Decode>::Stored<'_>,
+    streams: &Streams,
 ) -> Result<impl Future<Output = Result<S::Output, Failure>> + Send + 's, Failure>
 where
     S: AsyncSkillFn,
     S::Args: Decode,
 {
-    S::Args::values(stored).map(S::run)
+    S::Args::values(stored, streams).map(S::run)
 }
 
 /// Serves [`BegunOf`] where a check has failed: such a crate is never built.
@@ -258,6 +263,111 @@ pub fn not_called(_: &[&str], _: &[u8]) -> Result<Vec<u8>, Failure> {
 /// Stands in the place of [`Skill::direct`] for an async skill.
 pub fn no_entry(_: &Signature) -> *const c_void {
     std::ptr::null()
+}
+
+/// Stands in the place of [`Skill::encoded`] for a skill whose result is a stream.
+///
+/// # Errors
+/// Always: it is opened.
+pub fn only_opened(_: &[&str], _: &[u8]) -> Result<Vec<u8>, Failure> {
+    Err(Failure::new(
+        FailureKind::Mismatch,
+        "its result is a stream, and the caller expects one value: import it with its types, or call it \
+         with `aigis_plugin_api::stream`",
+    ))
+}
+
+/// Opens `S`, whose result or parameters are streams.
+///
+/// The macros call `(&OpenedOf::<S>::NEW).open(…)` or `open_async(…)`; method resolution falls back to
+/// [`Unopened`] where a type was refused by `crate::checks`.
+pub struct OpenedOf<S>(PhantomData<S>);
+
+impl<S> OpenedOf<S> {
+    /// The only value.
+    pub const NEW: Self = Self(PhantomData);
+}
+
+/// Serves [`OpenedOf`] for plain functions.
+pub trait Opened {
+    /// Makes what begins the skill.
+    fn open(&self, names: &'static [&'static str], arguments: Vec<u8>, streams: Streams)
+    -> Opening;
+}
+
+impl<S> Opened for OpenedOf<S>
+where
+    S: SkillFn,
+    S::Args: Decode,
+    S::Output: Outflow,
+{
+    fn open(
+        &self,
+        names: &'static [&'static str],
+        arguments: Vec<u8>,
+        streams: Streams,
+    ) -> Opening {
+        Opening::Call(Box::new(move || {
+            let mut stored = S::Args::read(names, &arguments)?;
+            S::run(S::Args::values(&mut stored, &streams)?)?.into_items()
+        }))
+    }
+}
+
+/// Serves [`OpenedOf`] for async functions.
+pub trait OpenedAsync {
+    /// Makes what begins the skill.
+    fn open_async(
+        &self,
+        names: &'static [&'static str],
+        arguments: Vec<u8>,
+        streams: Streams,
+    ) -> Opening;
+}
+
+impl<S> OpenedAsync for OpenedOf<S>
+where
+    S: AsyncSkillFn,
+    S::Args: Decode,
+    for<'de> <S::Args as Decode>::Stored<'de>: Send,
+    S::Output: Outflow,
+{
+    fn open_async(
+        &self,
+        names: &'static [&'static str],
+        arguments: Vec<u8>,
+        streams: Streams,
+    ) -> Opening {
+        Opening::Future(Box::pin(async move {
+            // Both stay in the future: its parameters borrow from them.
+            let (arguments, streams) = (arguments, streams);
+            let mut stored = S::Args::read(names, &arguments)?;
+            enter::<S>(&mut stored, &streams)?.await?.into_items()
+        }))
+    }
+}
+
+/// Serves [`OpenedOf`] where a check has failed: such a crate is never built.
+pub trait Unopened {
+    /// Refuses.
+    fn open(&self, names: &'static [&'static str], arguments: Vec<u8>, streams: Streams)
+    -> Opening;
+
+    /// Refuses.
+    fn open_async(
+        &self,
+        names: &'static [&'static str],
+        arguments: Vec<u8>,
+        streams: Streams,
+    ) -> Opening {
+        self.open(names, arguments, streams)
+    }
+}
+
+impl<S> Unopened for &OpenedOf<S> {
+    fn open(&self, _: &'static [&'static str], _: Vec<u8>, _: Streams) -> Opening {
+        Opening::Call(Box::new(|| Err(refused())))
+    }
 }
 
 /// Finds the typed entry of `S`.

@@ -3,11 +3,12 @@
 //! Whatever fails here would be another protocol to every client that exists. The file only grows.
 
 use std::path::Path;
+use std::time::Duration;
 
 use aigis_plugin_api::codec::{self, Value};
 use aigis_plugin_api::session::frame::{
-    self, Call, HEADER, Header, Hello, Import, Kind, Library, MAX_BODY, Offer, PROTOCOL, Served,
-    Target, Welcome,
+    self, Call, Credit, HEADER, Header, Hello, Import, Kind, Library, MAX_BODY, Offer, Open,
+    PROTOCOL, Served, Target, Welcome,
 };
 use aigis_plugin_api::{Failure, FailureKind};
 use serde::Serialize;
@@ -55,7 +56,7 @@ fn also(vector: &Value) -> Vec<&str> {
 }
 
 fn kind(name: &str) -> Kind {
-    let kinds = (1..=12).map(|number| Kind::try_from(number).expect("there are twelve"));
+    let kinds = (1..=17).filter_map(|number| Kind::try_from(number).ok());
     kinds
         .into_iter()
         .find(|kind| format!("{kind:?}").eq_ignore_ascii_case(name))
@@ -88,6 +89,22 @@ fn call(number: u64, timeout_ms: u32, body: &Value) -> Vec<u8> {
     call.frame(number, timeout_ms).expect("encodes")
 }
 
+/// The frame of a call that is opened, from its meaning: how many streams, target and arguments.
+fn open(number: u64, timeout_ms: u32, body: &Value) -> Vec<u8> {
+    let name = body.at(1).and_then(Value::as_str).expect("a name");
+    let arguments = codec::to_vec(body.at(2).expect("has arguments")).expect("encodes");
+    let streams = body.at(0).and_then(Value::as_u64).expect("a number");
+    let open = Open {
+        call: Call {
+            target: Target::Name(name),
+            arguments: &arguments,
+        },
+        streams: streams.try_into().expect("fits"),
+    };
+    let time = Duration::from_millis(timeout_ms.into());
+    open.head(number, Some(time), 0).expect("encodes")
+}
+
 /// The frame that our encoder makes of a vector's meaning.
 fn encode(vector: &Value) -> Vec<u8> {
     let (kind, number) = (kind(text(vector, "kind")), number(vector, "number"));
@@ -105,6 +122,10 @@ fn encode(vector: &Value) -> Vec<u8> {
         Kind::Reply => typed::<Value>(kind, number, timeout_ms, body),
         Kind::Error => typed::<Failure>(kind, number, timeout_ms, body),
         Kind::Offer => typed::<Offer>(kind, number, timeout_ms, body),
+        Kind::Open => open(number, timeout_ms, body),
+        Kind::Item => typed::<Value>(kind, number, timeout_ms, body),
+        Kind::More => typed::<Credit>(kind, number, timeout_ms, body),
+        Kind::End => typed::<Failure>(kind, number, timeout_ms, body),
         Kind::Library => typed::<Library>(kind, number, timeout_ms, body),
         Kind::Cancel | Kind::Goodbye | Kind::Ring | Kind::Look | Kind::Page => {
             panic!("a frame of kind {kind:?} has no MessagePack in it")
@@ -131,6 +152,17 @@ fn reencode(header: Header, body: &[u8]) -> Result<Vec<u8>, Failure> {
         Kind::Reply => via::<Value>(header, body),
         Kind::Error => via::<Failure>(header, body),
         Kind::Offer => via::<Offer>(header, body),
+        Kind::Open => {
+            let open = Open::read(body)?;
+            let time = Duration::from_millis(header.timeout_ms.into());
+            open.head(header.call, Some(time), 0)
+        }
+        Kind::Item | Kind::End if body.is_empty() => {
+            frame::frame(header.kind, header.call, header.timeout_ms, body)
+        }
+        Kind::Item => via::<Value>(header, body),
+        Kind::More => via::<Credit>(header, body),
+        Kind::End => via::<Failure>(header, body),
         Kind::Library => via::<Library>(header, body),
         Kind::Cancel | Kind::Goodbye | Kind::Ring | Kind::Look | Kind::Page => {
             frame::frame(header.kind, header.call, header.timeout_ms, body)
@@ -190,9 +222,9 @@ fn frames_are_written_and_read_as_they_always_were() {
             }
         }
     }
-    // Kinds 11, 16 and 17 come with memory, of which a file of bytes cannot tell.
-    for wanted in (1..=12).filter(|wanted| *wanted != Kind::Ring as u8) {
-        let wanted = Kind::try_from(wanted).expect("is a kind");
+    // Kinds 11, 18 and 19 come with memory, of which a file of bytes cannot tell.
+    let kinds = (1..=17).filter_map(|number| Kind::try_from(number).ok());
+    for wanted in kinds.filter(|wanted| *wanted != Kind::Ring) {
         let shown = |vector| kind(text(vector, "kind")) == wanted;
         assert!(frames.iter().any(shown), "no vector of kind {wanted:?}");
     }

@@ -19,7 +19,7 @@
 
 use std::time::Duration;
 
-use aigis_plugin_api::{CallError, Context, Logger, import, skill_type, skills};
+use aigis_plugin_api::{CallError, Context, Logger, Stream, import, skill_type, skills};
 
 /// A point.
 #[skill_type]
@@ -44,7 +44,25 @@ pub enum Figure {
 /// Skills.
 #[skills]
 pub mod geometry {
-    use super::{Context, Duration, Figure, Logger, Point};
+    use super::{CallError, Context, Duration, Figure, Logger, Point, Stream};
+
+    /// Points on the way.
+    pub fn way(to: u32) -> impl Iterator<Item = Result<Point, String>> {
+        (0..to).map(|n| {
+            Ok(Point {
+                x: f64::from(n),
+                y: None,
+            })
+        })
+    }
+
+    /// How far it is.
+    ///
+    /// # Errors
+    /// That of the stream.
+    pub fn length(items: Stream<f64>) -> Result<f64, CallError> {
+        items.sum()
+    }
 
     /// How many.
     pub const DIMENSIONS: usize = 2;
@@ -137,7 +155,7 @@ impl Counter {
 }
 
 mod expected {
-    use super::{Figure, Point};
+    use super::{Figure, Point, Stream};
 
     aigis_plugin_api::import! {
         pub mod geometry {
@@ -145,6 +163,8 @@ mod expected {
             fn moved(point: &Point, by: f64) -> Result<Figure, String>;
             fn add(a: u8, b: u8) -> u8;
             async fn moved_later(point: &Point, by: f64) -> Result<Figure, String>;
+            fn way(to: u32) -> Stream<Point>;
+            async fn length(items: Stream<f64>) -> Result<f64, String>;
         }
     }
 }
@@ -156,6 +176,7 @@ import! {
 fn ask() -> Result<usize, CallError> {
     let sum = expected::geometry::add(1, 2)?;
     let all = absent("text")?;
+    drop(expected::geometry::way(2)?);
     Ok(usize::from(sum) + expected::geometry::DIMENSIONS()? + all.len())
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use aigis_plugin_api::Value;
+use aigis_plugin_api::signature::Shape;
+use aigis_plugin_api::{CallError, Stream, Value};
 
 use super::arguments::{self, Argument};
 use super::context::{self, Context};
@@ -13,12 +14,12 @@ use crate::registry::{CORE_NAMESPACE, nearest};
 /// How long a call waits when nobody said otherwise.
 pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Call a skill and print its result as JSON
+/// Call a skill and print its result as JSON; of a stream each item, as it comes, on a line of its own
 ///
 /// Each ARG is read by the parameter's type: a text as it is, bytes as the text's UTF-8 bytes or `{"$bytes":
 /// "<base64>"}`, numbers, `true`, `false` and characters as they are written, an enum's variant without fields by its
 /// bare name, anything else as JSON. `null` is the missing value of an `Option`. `name=value` gives a parameter by name;
-/// those after it must be given by name too.
+/// those after it must be given by name too. A parameter that is a stream takes a list of its items.
 #[derive(Debug, clap::Args)]
 pub(super) struct CallArgs {
     /// The skill's full name, such as `greeter.greet`
@@ -26,7 +27,7 @@ pub(super) struct CallArgs {
     /// The arguments, by position or as `name=value`
     #[arg(value_name = "ARG", allow_negative_numbers = true)]
     arguments: Vec<String>,
-    /// Wait at most this long [default: 60]
+    /// Wait at most this long, for a stream until its end [default: 60, for a stream for each item]
     #[arg(long, value_name = "SECONDS", value_parser = super::seconds)]
     timeout: Option<Duration>,
     /// Read every ARG as JSON, whatever the parameter's type
@@ -41,16 +42,35 @@ pub(super) fn run(args: &CallArgs, ctx: &mut Context) -> Result<Exit, CliError> 
         .iter()
         .map(|text| Argument::of_command_line(text))
         .collect();
-    let values = values(
-        &context::skills(&session)?,
-        &args.name,
-        &typed,
-        args.json_args,
-    )?;
+    let skills = context::skills(&session)?;
+    let values = values(&skills, &args.name, &typed, args.json_args)?;
+    if is_streaming(&skills, &args.name) {
+        let items = match args.timeout {
+            Some(timeout) => session.stream_within::<Value>(&args.name, values, timeout)?,
+            None => session.stream(&args.name, values)?,
+        };
+        return print_items(items, ctx).map(|()| Exit::Ok);
+    }
     let timeout = args.timeout.unwrap_or(DEFAULT_TIMEOUT);
     let result: Value = session.call_within(&args.name, values, timeout)?;
     ctx.write_value(&result)?;
     Ok(Exit::Ok)
+}
+
+/// Tells whether the result of a skill is a stream.
+pub(super) fn is_streaming(skills: &[SkillInfo], name: &str) -> bool {
+    let skill = skills.iter().find(|skill| skill.name == name);
+    skill.is_some_and(|skill| matches!(skill.types.result, Shape::Stream(_)))
+}
+
+/// Writes each item as it comes, on a line of its own.
+pub(super) fn print_items(items: Stream<Value>, ctx: &mut Context) -> Result<(), CliError> {
+    for item in items {
+        let mut line = item.map_err(CallError::of_stream)?.to_json();
+        line.push('\n');
+        ctx.write(&line)?;
+    }
+    Ok(())
 }
 
 /// Reads the arguments that were typed for the skill `name`.

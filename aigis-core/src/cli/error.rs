@@ -307,6 +307,7 @@ fn exit_of_call<E>(error: &CallError<E>, exit_of_author: impl FnOnce(&E) -> Exit
         // The core runs; the process of a plugin does not.
         CallError::Disconnected { .. } | CallError::Unavailable { .. } => Exit::PluginsFailed,
         CallError::Overloaded { .. } | CallError::TooLarge { .. } => Exit::Refused,
+        CallError::Superseded { .. } => Exit::PluginsFailed,
         CallError::Other(failure) if failure.kind == FailureKind::Refused => Exit::Refused,
         _ => Exit::Internal,
     }

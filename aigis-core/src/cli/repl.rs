@@ -115,6 +115,10 @@ fn call_line(
     // The question may be asked again of a new core; a call whose core went away may have run.
     let skills = link.ask(ctx, context::skills)?;
     let values = call::values(&skills, name, arguments, false)?;
+    if call::is_streaming(&skills, name) {
+        let items = link.session(ctx)?.stream(name, values)?;
+        return call::print_items(items, ctx);
+    }
     let result = link
         .session(ctx)?
         .call_within::<Value>(name, values, call::DEFAULT_TIMEOUT)

@@ -48,6 +48,9 @@ pub struct Manifest {
     pub isolate: bool,
     /// How long a call of one of its skills in the core may take before that is reported; `None` never reports it.
     pub call_timeout: Option<Duration>,
+    /// How long a stream that one of its skills in the core makes may go on after the version that makes it was
+    /// replaced or stopped; `None` for 30 seconds.
+    pub drain_timeout: Option<Duration>,
     /// How many bytes the arguments, and likewise the result, of a call of its skills over a session may have; `None`
     /// leaves it at 1 GiB, which no call may exceed.
     pub max_message: Option<usize>,
@@ -238,6 +241,7 @@ impl Manifest {
             instances: checked.instances,
             isolate: checked.isolate,
             call_timeout: checked.call_timeout,
+            drain_timeout: checked.drain_timeout,
             max_message: checked.max_message,
             host: checked.host.unwrap_or_default(),
             launch,

@@ -23,6 +23,7 @@ pub(super) enum OptionName {
     Instances,
     Isolate,
     CallTimeout,
+    DrainTimeout,
     MaxMessage,
     Host,
     Launch,
@@ -31,7 +32,7 @@ pub(super) enum OptionName {
 }
 
 /// The names that options have in a manifest. The original documents one spelling and uses the other.
-const SPELLINGS: [(&str, OptionName); 17] = [
+const SPELLINGS: [(&str, OptionName); 18] = [
     ("PLUGIN_TYPE", OptionName::PluginType),
     ("ENTRYPOINT", OptionName::Entrypoint),
     ("SYSTEM_REQUIREMENTS", OptionName::SystemRequirements),
@@ -44,6 +45,7 @@ const SPELLINGS: [(&str, OptionName); 17] = [
     ("INSTANCES", OptionName::Instances),
     ("ISOLATE", OptionName::Isolate),
     ("CALL_TIMEOUT", OptionName::CallTimeout),
+    ("DRAIN_TIMEOUT", OptionName::DrainTimeout),
     ("MAX_MESSAGE", OptionName::MaxMessage),
     ("HOST", OptionName::Host),
     ("LAUNCH", OptionName::Launch),

@@ -20,11 +20,11 @@ const MAX_RESTARTS: u32 = 1_000_000;
 /// The most processes of one plugin that can be asked for.
 const MAX_INSTANCES: u32 = 64;
 
-/// The longest timeout of calls that can be asked for: a year.
-const MAX_CALL_TIMEOUT: f64 = 365.0 * 24.0 * 60.0 * 60.0;
+/// The longest timeout that can be asked for: a year.
+const MAX_TIMEOUT: f64 = 365.0 * 24.0 * 60.0 * 60.0;
 
 /// The shortest one. Calls are looked at several times in it.
-const MIN_CALL_TIMEOUT: f64 = 0.01;
+const MIN_TIMEOUT: f64 = 0.01;
 
 /// The least limit of messages that can be asked for: what is shorter is never looked at.
 pub const MIN_MAX_MESSAGE: usize = 64 << 10;
@@ -55,6 +55,7 @@ pub(super) struct Checked {
     pub(super) instances: Option<u32>,
     pub(super) isolate: bool,
     pub(super) call_timeout: Option<Duration>,
+    pub(super) drain_timeout: Option<Duration>,
     pub(super) max_message: Option<usize>,
     pub(super) host: Option<Host>,
     pub(super) launch: Option<Launch>,
@@ -86,6 +87,7 @@ pub(super) fn check(
         instances: checker.instances(),
         isolate: checker.isolate(),
         call_timeout: checker.call_timeout(),
+        drain_timeout: checker.drain_timeout(),
         max_message: checker.max_message(),
         host: checker.host(),
         launch: checker.launch(),
@@ -317,11 +319,25 @@ impl<'a> Checker<'a> {
     }
 
     fn call_timeout(&mut self) -> Option<Duration> {
-        let setting = self.options.get(OptionName::CallTimeout)?;
-        let hint = format!(
-            "write how many seconds a call may take before it is reported; leave `{}` out to report none",
-            setting.name
-        );
+        self.seconds(
+            OptionName::CallTimeout,
+            "write how many seconds a call may take before it is reported; leave it out to report none",
+            "is ignored: an external plugin has no skills in the core",
+        )
+    }
+
+    fn drain_timeout(&mut self) -> Option<Duration> {
+        self.seconds(
+            OptionName::DrainTimeout,
+            "write how many seconds a stream may go on after the version that makes it was replaced; leave it \
+             out for 30",
+            "is ignored: an external plugin makes no streams in the core",
+        )
+    }
+
+    /// Reads a number of seconds, which means nothing to an external plugin.
+    fn seconds(&mut self, name: OptionName, hint: &str, ignored: &str) -> Option<Duration> {
+        let setting = self.options.get(name)?;
         let seconds = match setting.value.value {
             #[expect(
                 clippy::cast_precision_loss,
@@ -330,14 +346,14 @@ impl<'a> Checker<'a> {
             RawValue::Integer(seconds) => seconds as f64,
             RawValue::Float(seconds) => seconds,
             _ => {
-                self.wrong_type(setting, "a number of seconds", &hint);
+                self.wrong_type(setting, "a number of seconds", hint);
                 return None;
             }
         };
         // Not a number is in no range.
-        if !(MIN_CALL_TIMEOUT..=MAX_CALL_TIMEOUT).contains(&seconds) {
+        if !(MIN_TIMEOUT..=MAX_TIMEOUT).contains(&seconds) {
             let message = format!(
-                "`{}` must be at least {MIN_CALL_TIMEOUT} and at most {MAX_CALL_TIMEOUT} seconds",
+                "`{}` must be at least {MIN_TIMEOUT} and at most {MAX_TIMEOUT} seconds",
                 setting.name
             );
             self.mistakes
@@ -345,11 +361,7 @@ impl<'a> Checker<'a> {
             return None;
         }
         if self.kind == PluginKind::External {
-            self.warn(
-                setting,
-                "is ignored: an external plugin has no skills in the core",
-                "leave it out",
-            );
+            self.warn(setting, ignored, "leave it out");
             return None;
         }
         Some(Duration::from_secs_f64(seconds))

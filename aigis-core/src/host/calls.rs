@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aigis_plugin_api::__private::{Backend, Expected, Failure, FailureKind, Request, timed_out};
+use aigis_plugin_api::__private::{
+    Backend, BoxItems, Expected, Failure, FailureKind, Limit, Request, failed, lazily, timed,
+    timed_out,
+};
 use tokio::task::AbortHandle;
 
 use super::{HostError, Inner, lock};
@@ -43,6 +46,39 @@ impl Inner {
     ) -> Option<Arc<dyn Underway>> {
         let (visit, name, expects) = self.follow(route);
         self.begin(visit, &name, expects, arguments, timeout, done)
+    }
+
+    /// Goes where a route leads and opens the skill; it begins when the first item is asked for.
+    pub(crate) fn open(
+        &self,
+        route: Route<'_>,
+        arguments: &[u8],
+        streams: Vec<BoxItems>,
+        timeout: Option<Duration>,
+    ) -> BoxItems {
+        let (visit, name, expects) = self.follow(route);
+        self.open_at(visit, &name, expects, arguments, streams, timeout)
+    }
+
+    fn open_at(
+        &self,
+        visit: Option<Visit>,
+        name: &str,
+        expects: Option<&Expected>,
+        arguments: &[u8],
+        streams: Vec<BoxItems>,
+        timeout: Option<Duration>,
+    ) -> BoxItems {
+        let visit = visit.ok_or_else(|| self.not_found(name));
+        let visit = match visit.and_then(|visit| visit.serving().admit(expects).map(|()| visit)) {
+            Ok(visit) => visit,
+            Err(failure) => return failed(failure),
+        };
+        if let Some(remote) = visit.serving().remote().map(Arc::clone) {
+            drop(visit);
+            return remote.open(name, arguments, streams, timeout);
+        }
+        visit.serving().open(arguments, streams, timeout)
     }
 
     pub(super) fn visit(&self, name: &str) -> Option<Visit> {
@@ -127,6 +163,10 @@ impl Services for Inner {
 
     fn start(&self, route: Route<'_>, arguments: &[u8], done: Done) -> Option<Arc<dyn Underway>> {
         Self::start(self, route, arguments, None, done)
+    }
+
+    fn open(&self, route: Route<'_>, arguments: &[u8], streams: Vec<BoxItems>) -> BoxItems {
+        Self::open(self, route, arguments, streams, None)
     }
 
     fn after(&self, time: Duration, then: Box<dyn FnOnce() + Send>) -> AbortHandle {
@@ -216,6 +256,29 @@ impl Backend for Embedded {
             }
         }));
         number
+    }
+
+    fn open(&self, request: &Request<'_>, streams: Vec<BoxItems>) -> BoxItems {
+        let inner = Arc::clone(&self.0);
+        let name = request.name.to_owned();
+        let arguments = request.whole_arguments().into_owned();
+        let expected = request.expected.cloned();
+        let timeout = request.timeout;
+        let items = lazily(move || {
+            let visit = inner.visit(&name);
+            inner.open_at(
+                visit,
+                &name,
+                expected.as_ref(),
+                &arguments,
+                streams,
+                timeout,
+            )
+        });
+        match timeout {
+            Some(timeout) => timed(items, request.name, Limit::Whole(timeout)),
+            None => items,
+        }
     }
 
     /// A plain skill that runs in this process runs to its end; an async one is dropped where it waits.

@@ -1,7 +1,7 @@
 //! The processes that serve the same skills, and which of them takes the next call.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use aigis_plugin_api::__private::{Failure, FailureKind};
@@ -24,6 +24,8 @@ pub(super) struct Instances {
     /// Until when that is waited for; none for as long as it takes.
     limit: Mutex<Option<Instant>>,
     quiet: Condvar,
+    /// Its streams have had their time.
+    superseded: OnceLock<Failure>,
 }
 
 /// One process.
@@ -31,7 +33,9 @@ pub(super) struct Instance {
     pub(super) session: Arc<SessionInfo>,
     pub(super) callee: Arc<dyn Callee>,
     /// The calls that it has not answered.
-    underway: AtomicUsize,
+    calls: AtomicUsize,
+    /// The streams that it makes, once they have begun.
+    streams: AtomicUsize,
 }
 
 impl Instance {
@@ -39,26 +43,52 @@ impl Instance {
         Arc::new(Self {
             session: Arc::clone(session),
             callee: Arc::clone(callee),
-            underway: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
         })
+    }
+
+    fn underway(&self) -> usize {
+        // In this order: what has just become a stream is seen as one or the other.
+        self.calls.load(Ordering::SeqCst) + self.streams.load(Ordering::SeqCst)
     }
 }
 
-/// A call that a process has not answered.
+/// A call that a process has not answered, or a stream that is not over.
 pub(super) struct Busy {
     instance: Arc<Instance>,
     among: Arc<Instances>,
+    streams: bool,
 }
 
 impl Busy {
     pub(super) fn callee(&self) -> &Arc<dyn Callee> {
         &self.instance.callee
     }
+
+    /// From here on it is a stream: the process has answered that it has begun.
+    pub(super) fn streams(&mut self) {
+        if !std::mem::replace(&mut self.streams, true) {
+            self.instance.streams.fetch_add(1, Ordering::SeqCst);
+            self.instance.calls.fetch_sub(1, Ordering::SeqCst);
+            self.among.one_less();
+        }
+    }
+
+    /// Says of what a stream has failed with what that means to its consumer.
+    pub(super) fn see(&self, failure: Failure) -> Failure {
+        let superseded = self.among.superseded.get().filter(|_| self.streams);
+        superseded.cloned().unwrap_or(failure)
+    }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.instance.underway.fetch_sub(1, Ordering::SeqCst);
+        let count = match self.streams {
+            true => &self.instance.streams,
+            false => &self.instance.calls,
+        };
+        count.fetch_sub(1, Ordering::SeqCst);
         self.among.one_less();
     }
 }
@@ -73,6 +103,7 @@ impl Instances {
             awaited: AtomicBool::new(false),
             limit: Mutex::default(),
             quiet: Condvar::new(),
+            superseded: OnceLock::new(),
         })
     }
 
@@ -82,11 +113,12 @@ impl Instances {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let (before, from) = instances.split_at(turn.checked_rem(instances.len())?);
         let there = from.iter().chain(before).filter(|it| it.callee.is_there());
-        let free = there.min_by_key(|it| it.underway.load(Ordering::Relaxed))?;
-        free.underway.fetch_add(1, Ordering::SeqCst);
+        let free = there.min_by_key(|it| it.underway())?;
+        free.calls.fetch_add(1, Ordering::SeqCst);
         Some(Busy {
             instance: Arc::clone(free),
             among: Arc::clone(self),
+            streams: false,
         })
     }
 
@@ -123,7 +155,7 @@ impl Instances {
         let all = instances.iter().map(|it| ServingProcess {
             pid: it.session.pid,
             session: it.session.id,
-            calls: it.underway.load(Ordering::Relaxed),
+            calls: it.underway(),
         });
         all.collect()
     }
@@ -164,26 +196,42 @@ impl Instances {
     }
 
     fn is_quiet(&self) -> bool {
-        self.entering.load(Ordering::SeqCst) == 0
-            && lock(&self.list)
-                .iter()
-                .all(|it| it.underway.load(Ordering::SeqCst) == 0)
+        let is_quiet = |it: &Arc<Instance>| it.calls.load(Ordering::SeqCst) == 0;
+        self.entering.load(Ordering::SeqCst) == 0 && lock(&self.list).iter().all(is_quiet)
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_quiet() && lock(&self.list).iter().all(|it| it.underway() == 0)
     }
 
     /// Waits until no call is underway, at most until `limit`, and until a [limit](Self::hurry) that is
     /// set meanwhile; false when that came first. One thread at a time: a hand-over, then whoever retires
     /// them.
     pub(super) fn wait_quiet(&self, limit: Option<Instant>) -> bool {
-        self.awaited.store(true, Ordering::SeqCst);
-        let quiet = self.wait_awaited(limit);
-        self.awaited.store(false, Ordering::SeqCst);
-        quiet
+        self.wait(limit, || self.is_quiet())
     }
 
-    fn wait_awaited(&self, limit: Option<Instant>) -> bool {
+    /// Waits until no stream goes on either, in the same way.
+    pub(super) fn wait_over(&self, limit: Instant) -> bool {
+        self.wait(Some(limit), || self.is_over())
+    }
+
+    /// Has the streams that are left hear `failure` when they end.
+    pub(super) fn supersede(&self, failure: Failure) {
+        let _ = self.superseded.set(failure);
+    }
+
+    fn wait(&self, limit: Option<Instant>, done: impl Fn() -> bool) -> bool {
+        self.awaited.store(true, Ordering::SeqCst);
+        let done = self.wait_awaited(limit, done);
+        self.awaited.store(false, Ordering::SeqCst);
+        done
+    }
+
+    fn wait_awaited(&self, limit: Option<Instant>, done: impl Fn() -> bool) -> bool {
         let mut hurried = lock(&self.limit);
         loop {
-            if self.is_quiet() {
+            if done() {
                 return true;
             }
             let until = [limit, *hurried].into_iter().flatten().min();
@@ -212,6 +260,7 @@ impl Instances {
 mod tests {
     use std::time::Duration;
 
+    use aigis_plugin_api::__private::{BoxItems, begun, single};
     use aigis_plugin_api::session::Underway;
 
     use super::*;
@@ -235,6 +284,10 @@ mod tests {
                 fn give_up(&self) {}
             }
             Arc::new(Over)
+        }
+
+        fn open(&self, _: &str, _: &[u8], _: Vec<BoxItems>, _: Option<Duration>) -> BoxItems {
+            begun(single(Vec::new()))
         }
     }
 
@@ -271,6 +324,29 @@ mod tests {
         assert!(!instances.leave(0) && !instances.leave(0) && !instances.leave(1));
         assert!(instances.leave(2), "the last one");
         assert!(instances.pick().is_none());
+    }
+
+    #[test]
+    fn streams_that_have_begun_are_no_calls() {
+        let instances = instances(1);
+        let mut busy = instances.pick().expect("is there");
+        assert!(!instances.wait_quiet(Some(Instant::now())));
+        busy.streams();
+        assert!(instances.wait_quiet(None));
+        assert!(!instances.wait_over(Instant::now()));
+        let broken = || Failure::new(FailureKind::Disconnected, "its process has ended");
+        assert_eq!(busy.see(broken()).kind, FailureKind::Disconnected);
+        let late = Failure::new(FailureKind::Superseded, "it has had its time");
+        instances.supersede(late);
+        assert_eq!(busy.see(broken()).kind, FailureKind::Superseded);
+        let call = instances.pick().expect("is there");
+        assert_eq!(call.see(broken()).kind, FailureKind::Disconnected);
+        drop(call);
+        let waiting = Arc::clone(&instances);
+        let end = Instant::now() + Duration::from_secs(60);
+        let waiter = std::thread::spawn(move || waiting.wait_over(end));
+        drop(busy);
+        assert!(waiter.join().expect("does not panic"));
     }
 
     #[test]

@@ -25,7 +25,8 @@ use super::{Inner, State, lock};
 use crate::config::{Manifest, PluginName};
 use crate::loader::guard::{Within, seats};
 use crate::loader::{
-    Done, GenerationState, Life, LoadError, NEW_DEADLINE, PROBE_DEADLINE, Probed, Remote, Serving,
+    self, DRAIN_TIMEOUT, Done, GenerationState, Life, LoadError, NEW_DEADLINE, PROBE_DEADLINE,
+    Probed, Remote, Serving,
 };
 use crate::logging::Level;
 use crate::registry;
@@ -42,6 +43,8 @@ pub(crate) struct Isolated {
     description: Description,
     servings: Box<[Serving]>,
     life: Arc<Life>,
+    /// How long its streams may go on when it is replaced.
+    drain: Duration,
     /// The process, when it serves.
     pub(super) instances: Arc<Instances>,
     exchange: Mutex<Exchange>,
@@ -121,6 +124,7 @@ pub(super) fn load(
         description,
         // None of it is in the core's memory.
         life: Arc::new(Life::new(number, 0)),
+        drain: manifest.drain_timeout.unwrap_or(DRAIN_TIMEOUT),
         instances,
         exchange: Mutex::new(Exchange {
             stage: Stage::Coming,
@@ -421,6 +425,10 @@ impl Isolated {
         seats::wait_until_gone(&Within::of(&self.servings), None, || false);
         // With a call that does not end it stays, until the plugin is stopped.
         self.instances.wait_quiet(None);
+        if !self.instances.wait_over(Instant::now() + self.drain) {
+            let failure = loader::superseded(self.plugin.as_str(), self.drain);
+            self.instances.supersede(failure);
+        }
         self.life.enter(GenerationState::Retired, None);
         let process = lock(&self.process).take();
         if let (Some(process), Some(inner)) = (process, self.inner.upgrade()) {

@@ -64,6 +64,14 @@ impl Library {
         }
     }
 
+    /// Returns the frames of whoever is inside, or on the way, but for its streams.
+    pub(super) fn within_calls(&self) -> Within {
+        match self {
+            Self::Loaded(generation) => generation.within_calls(),
+            Self::Isolated(_) => self.within(),
+        }
+    }
+
     /// Returns what its imports expect of the skills of others; what an isolated one expects is known
     /// from its session.
     pub(super) fn imports(&self) -> Vec<(String, Signature)> {

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aigis_plugin_api::__private::too_large;
+use aigis_plugin_api::__private::{BoxItems, failed, limited, too_large};
 
 use super::Inner;
 use crate::config::{DEFAULT_MAX_MESSAGE, MIN_MAX_MESSAGE, PluginName};
@@ -80,6 +80,41 @@ impl Inner {
                 Ok(result)
             }));
         }))
+    }
+}
+
+impl Inner {
+    /// Opens a call through `open`, unless its arguments are too long for whoever serves it, and sees to
+    /// it that items are refused that are.
+    pub(super) fn items_within_limits(
+        &self,
+        visit: impl FnOnce() -> Option<Visit>,
+        arguments: &[u8],
+        streams: Vec<BoxItems>,
+        open: impl FnOnce(Vec<BoxItems>) -> BoxItems,
+    ) -> BoxItems {
+        if !self.message_limits.any.load(Ordering::Relaxed) {
+            return open(streams);
+        }
+        let Some(visit) = visit() else {
+            return open(streams);
+        };
+        let offer = Arc::clone(visit.serving().offer());
+        drop(visit);
+        let Some(most) = self.message_limits.of(&offer.plugin) else {
+            return open(streams);
+        };
+        let name = &offer.name;
+        if arguments.len() > most {
+            return failed(too_large(name, "arguments", arguments.len(), most));
+        }
+        let limit = |items, what| {
+            let name = name.clone();
+            limited(items, most, move |size| too_large(&name, what, size, most))
+        };
+        let streams = streams.into_iter();
+        let streams = streams.map(|items| limit(items, "item of an argument"));
+        limit(open(streams.collect()), "item")
     }
 }
 

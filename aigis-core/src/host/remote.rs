@@ -1,9 +1,10 @@
 //! Calls of skills that processes serve.
 
 use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aigis_plugin_api::__private::{Failure, FailureKind, timed_out};
+use aigis_plugin_api::__private::{BoxItems, Failure, FailureKind, Items, Next, failed, timed_out};
 use tokio::task::AbortHandle;
 
 use super::instances::{Busy, Instances};
@@ -82,6 +83,59 @@ impl Remote for Elsewhere {
             started.end_after(&inner, timeout, &underway);
         }
         Some(underway)
+    }
+
+    fn open(
+        &self,
+        name: &str,
+        arguments: &[u8],
+        streams: Vec<BoxItems>,
+        timeout: Option<Duration>,
+    ) -> BoxItems {
+        let busy = match self.pick(name) {
+            Ok(busy) => busy,
+            Err(failure) => return failed(failure),
+        };
+        let items = busy.callee().open(name, arguments, streams, timeout);
+        Box::new(Opened {
+            items,
+            busy,
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// What a process was asked for, item by item. It is busy with it until it is over.
+struct Opened {
+    items: BoxItems,
+    busy: Busy,
+    name: String,
+}
+
+impl Opened {
+    fn see(&mut self, next: Next) -> Next {
+        match next {
+            Ok(item) => {
+                self.busy.streams();
+                Ok(item)
+            }
+            Err(failure) => Err(self.busy.see(failure).of_skill(&self.name)),
+        }
+    }
+}
+
+impl Items for Opened {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Next> {
+        self.items.poll_next(context).map(|next| self.see(next))
+    }
+
+    fn wait_next(&mut self) -> Next {
+        let next = self.items.wait_next();
+        self.see(next)
+    }
+
+    fn before_sleeping(&self) {
+        self.items.before_sleeping();
     }
 }
 

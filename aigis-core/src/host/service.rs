@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use aigis_plugin_api::__private::{Failure, FailureKind};
+use aigis_plugin_api::__private::{BoxItems, Failure, FailureKind, failed};
 use aigis_plugin_api::session::frame::{Hello, Import, Library, Offer, Served, feature};
 use aigis_plugin_api::signature::Signature;
 
@@ -141,6 +141,21 @@ impl Service for HostService {
         }
         let done = inner.within_limits(|| inner.visit(name), arguments, done)?;
         inner.start(Route::Name(name), arguments, timeout, done)
+    }
+
+    fn open(
+        &self,
+        _: &SessionInfo,
+        name: &str,
+        arguments: &[u8],
+        streams: Vec<BoxItems>,
+        timeout: Option<Duration>,
+    ) -> BoxItems {
+        let Some(inner) = self.0.upgrade() else {
+            return failed(closing());
+        };
+        let open = |streams| inner.open(Route::Name(name), arguments, streams, timeout);
+        inner.items_within_limits(|| inner.visit(name), arguments, streams, open)
     }
 
     fn offer(
@@ -287,6 +302,20 @@ impl Imported for ImportedSkill {
         let visit = || Visit::of(&self.link().source());
         let done = inner.within_limits(visit, arguments, done)?;
         inner.start(Route::Link(self.link()), arguments, timeout, done)
+    }
+
+    fn open(
+        &self,
+        arguments: &[u8],
+        streams: Vec<BoxItems>,
+        timeout: Option<Duration>,
+    ) -> BoxItems {
+        let Some(inner) = self.inner.upgrade() else {
+            return failed(closing());
+        };
+        let visit = || Visit::of(&self.link().source());
+        let open = |streams| inner.open(Route::Link(self.link()), arguments, streams, timeout);
+        inner.items_within_limits(visit, arguments, streams, open)
     }
 }
 

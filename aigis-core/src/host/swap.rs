@@ -76,6 +76,9 @@ impl Inner {
             loader::load(file, &copies, name, number, probed, &services).map_err(Step::Load)?;
         plugin.follow(generation.life());
         plugin.is_isolated(None);
+        if let Some(timeout) = manifest.drain_timeout {
+            generation.drain_within(timeout);
+        }
         if let Some(timeout) = manifest.call_timeout {
             loader::watch(&generation, timeout);
         }
@@ -195,7 +198,7 @@ impl Inner {
         changes: Vec<Change>,
     ) -> Result<(), StepError> {
         let begun = Instant::now();
-        let inside = Within::any(old.iter().map(|one| one.within()));
+        let inside = Within::any(old.iter().map(|one| one.within_calls()));
         // Dropped on any way out, it lets the calls go on in the old version.
         let switch = self.board_of_slots().begin(changes, Some(inside.clone()));
         let left = || HANDOVER_TIMEOUT.saturating_sub(begun.elapsed());

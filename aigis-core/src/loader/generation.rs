@@ -23,8 +23,8 @@ use super::guard::{Stay, Within, seats};
 use super::host_api::{self, HostContext};
 use super::life::{GenerationState, Life};
 use super::link::Pins;
-use super::serving::{Begin, Body, Key, Serving, read};
-use super::{Code, LoadError, Probed, Services, entries};
+use super::serving::{Begin, Body, Key, Open, Serving, read};
+use super::{Code, LoadError, Probed, Services, entries, lock, produced};
 use crate::config::PluginName;
 use crate::logging::Level;
 use crate::logging::spans::Carried;
@@ -32,6 +32,9 @@ use crate::registry::Offer;
 
 /// How often a shutdown is looked for while a `new` runs.
 const CLOSING_CHECK: Duration = Duration::from_millis(100);
+
+/// How long the streams of a generation may go on after it was replaced, where its plugin says nothing else.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long threads that `new` has waited for may take to end: they say that they are done before.
 const ENDING: Duration = Duration::from_millis(10);
@@ -50,8 +53,8 @@ pub(crate) struct Generation {
     /// A copy; its functions may be called for as long as the library is mapped.
     pub(super) descriptor: Arc<Descriptor>,
     pub(super) services: Weak<dyn Services>,
-    /// What callers find in slots, one for each skill of the description; the last names the
-    /// generation as a whole.
+    /// What callers find in slots, one for each skill of the description. The last two name the
+    /// generation as a whole, and the streams that it makes.
     servings: Box<[Serving]>,
     description: Description,
     /// For the library, which knows their addresses. Freed once it has been unmapped.
@@ -59,6 +62,8 @@ pub(crate) struct Generation {
     pub(super) api: &'static HostApi,
     /// Its constructors have run, and its `cleanup` has not.
     pub(super) open: AtomicBool,
+    /// How long its streams may go on after it was replaced.
+    drain: Mutex<Duration>,
     /// What must be there for as long as the generation is open, such as its secrets.
     pub(super) held: Mutex<Vec<Box<dyn Any + Send>>>,
     pub(super) library: Opened,
@@ -85,7 +90,7 @@ impl Generation {
 
     /// Returns what serves each skill, in the order of the description.
     pub(crate) fn servings(&self) -> &[Serving] {
-        self.servings.split_last().map_or(&[], |(_, skills)| skills)
+        skills_of(&self.servings)
     }
 
     /// Returns the library, if any of its skills may be brought to callers.
@@ -96,6 +101,15 @@ impl Generation {
 
     /// Returns what names the generation as a whole in a frame.
     pub(crate) fn home(&self) -> *const Serving {
+        let [.., home, _] = &*self.servings else {
+            return std::ptr::null();
+        };
+        home
+    }
+
+    /// Returns what names its streams in a frame, once they have begun: the state is handed over while
+    /// they go on.
+    pub(super) fn stream_home(&self) -> *const Serving {
         self.servings
             .last()
             .map_or(std::ptr::null(), std::ptr::from_ref)
@@ -109,6 +123,12 @@ impl Generation {
     /// Returns the frames of whoever is inside.
     pub(crate) fn within(&self) -> Within {
         Within::of(&self.servings)
+    }
+
+    /// Returns the frames of whoever is inside, but for its streams.
+    pub(crate) fn within_calls(&self) -> Within {
+        let calls = self.servings.split_last();
+        calls.map_or_else(Within::default, |(_, calls)| Within::of(calls))
     }
 
     /// Returns what its imports expect of the skills of others.
@@ -130,6 +150,32 @@ impl Generation {
     /// Makes its calls go where the slots say.
     pub(crate) fn unpin(&self) {
         self.context.pin(None);
+    }
+
+    /// Says how long its streams may go on after it was replaced.
+    pub(crate) fn drain_within(&self, timeout: Duration) {
+        *lock(&self.drain) = timeout;
+    }
+
+    /// Ends its streams when they have had their time; for whoever has taken it out of its slots.
+    pub(super) fn supersede_later(self: &Arc<Self>) {
+        let Some(services) = self.services.upgrade() else {
+            return;
+        };
+        let after = *lock(&self.drain);
+        let (generation, host) = (Arc::downgrade(self), Arc::downgrade(&services));
+        let then = move || {
+            if let (Some(generation), Some(services)) = (generation.upgrade(), host.upgrade()) {
+                // What drops a stream is code of the plugin.
+                services.run(Box::new(move || {
+                    let plugin = generation.plugin().as_str();
+                    let failure = produced::superseded(plugin, after);
+                    generation.context.streams.supersede(&failure);
+                }));
+            }
+        };
+        // It finds nothing to end when the generation has gone before.
+        let _ = services.after(after, Box::new(then));
     }
 
     /// Says that new calls go to it.
@@ -333,7 +379,14 @@ fn open(
     let code = copy
         .as_deref()
         .and_then(|copy| portable_code(copy, &artifact, &description, plugin, services));
-    let servings = servings(&descriptor, &description, &label, services, code.as_ref());
+    let servings = servings(
+        &descriptor,
+        &description,
+        &label,
+        services,
+        context,
+        code.as_ref(),
+    );
     let listed = services.crash_file().map(|file| {
         let whose = whose(&label, artifact, library.followed(), &servings);
         Listed::library(&file, whose)
@@ -347,6 +400,7 @@ fn open(
         context,
         api,
         open: AtomicBool::new(false),
+        drain: Mutex::new(DRAIN_TIMEOUT),
         held: Mutex::default(),
         library,
         copy,
@@ -366,8 +420,7 @@ pub(crate) fn artifact(library: &Path) -> String {
 /// Makes what a library is known by if the process dies in it.
 fn whose(label: &Label, artifact: String, followed: &Arc<Followed>, servings: &[Serving]) -> Whose {
     let addresses = servings.as_ptr_range();
-    // The last one is no skill.
-    let skills = servings.split_last().map_or(&[][..], |(_, skills)| skills);
+    let skills = skills_of(servings);
     Whose {
         plugin: label.plugin.to_string(),
         generation: label.generation,
@@ -388,6 +441,7 @@ fn servings(
     description: &Description,
     label: &Arc<Label>,
     services: &Arc<dyn Services>,
+    context: &'static HostContext,
     code: Option<&Arc<Code>>,
 ) -> Box<[Serving]> {
     let skills = description.skills.iter().zip(0_u32..);
@@ -413,6 +467,10 @@ fn servings(
                     descriptor: Arc::clone(descriptor),
                     services: Arc::downgrade(services),
                 }),
+                open: skill.signature.has_streams().then(|| Open {
+                    descriptor: Arc::clone(descriptor),
+                    context,
+                }),
             },
         }
     });
@@ -422,21 +480,30 @@ fn servings(
         error: None,
         constant: false,
     };
-    let home = Serving {
+    let offer = Arc::new(Offer {
+        name: label.plugin.to_string(),
+        doc: String::new(),
+        id: signature.id(),
+        signature,
+        plugin: label.plugin.to_string(),
+        generation: label.generation,
+        idempotent: false,
+    });
+    let homes = [(); HOMES].map(|()| Serving {
         entry: std::ptr::null(),
-        id: Key::of(&signature.id()),
-        offer: Arc::new(Offer {
-            name: label.plugin.to_string(),
-            doc: String::new(),
-            id: signature.id(),
-            signature,
-            plugin: label.plugin.to_string(),
-            generation: label.generation,
-            idempotent: false,
-        }),
+        id: Key::of(&offer.id),
+        offer: Arc::clone(&offer),
         body: Body::Home,
-    };
-    skills.chain(std::iter::once(home)).collect()
+    });
+    skills.chain(homes).collect()
+}
+
+/// How many servings are no skills; see [`Generation`].
+const HOMES: usize = 2;
+
+fn skills_of(servings: &[Serving]) -> &[Serving] {
+    let skills = servings.len().saturating_sub(HOMES);
+    servings.get(..skills).unwrap_or_default()
 }
 
 /// Makes what is sent to the callers of portable skills, if there are any in the library `copy`.

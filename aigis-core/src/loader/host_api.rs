@@ -19,6 +19,8 @@ use super::generation::Generation;
 use super::guard::fences;
 use super::guard::seats::{self, Stay, Visit};
 use super::link::Pins;
+use super::produced::Streams;
+use super::pulling::{self, Pulls};
 use super::runner::Done;
 use super::serving::Serving;
 use super::spans::{self, Spans};
@@ -41,6 +43,10 @@ pub(super) struct HostContext {
     pins: RwLock<Option<Arc<Pins>>>,
     pub(super) started: Arc<Started>,
     pub(super) tasks: Tasks,
+    /// The streams that it makes.
+    pub(super) streams: Arc<Streams>,
+    /// The streams that it consumes.
+    pub(super) pulls: Pulls,
     spans: Spans,
 }
 
@@ -150,6 +156,8 @@ impl HostContext {
             pins: RwLock::default(),
             started: Arc::default(),
             tasks: Tasks::default(),
+            streams: Arc::default(),
+            pulls: Pulls::default(),
         }
     }
 
@@ -186,7 +194,7 @@ impl HostContext {
     }
 
     /// Finds the way of a call: its import's, or by its name.
-    fn route<'a>(&self, link: Option<&'a Link>, name: &'a str) -> Route<'a> {
+    pub(super) fn route<'a>(&self, link: Option<&'a Link>, name: &'a str) -> Route<'a> {
         if let Some(link) = link {
             return Route::Link(link);
         }
@@ -211,6 +219,12 @@ impl HostContext {
     pub(super) fn frame(&self) -> Frame {
         let generation = self.generation();
         Frame::of(generation.map_or(std::ptr::null(), |generation| generation.home()))
+    }
+
+    /// Returns what names its streams in a frame, once they have begun.
+    pub(super) fn stream_frame(&self) -> Frame {
+        let generation = self.generation();
+        Frame::of(generation.map_or(std::ptr::null(), |generation| generation.stream_home()))
     }
 
     pub(super) fn weak_services(&self) -> Weak<dyn Services> {
@@ -255,6 +269,10 @@ pub(super) fn of(context: &'static HostContext) -> HostApi {
         spawn: tasks::spawn,
         abort: tasks::abort,
         run: tasks::run,
+        open: pulling::open,
+        next: pulling::next,
+        pull: pulling::pull,
+        close_stream: pulling::close_stream,
     }
 }
 
@@ -271,7 +289,7 @@ pub(super) unsafe fn context_of(context: *const c_void) -> &'static HostContext 
 ///
 /// # Safety
 /// `link` is null or came from [`link()`].
-unsafe fn link_of<'a>(link: *const c_void) -> Option<&'a Link> {
+pub(super) unsafe fn link_of<'a>(link: *const c_void) -> Option<&'a Link> {
     // SAFETY: links are boxed in a context that is never freed, and never taken out of it.
     unsafe { link.cast::<Link>().as_ref() }
 }

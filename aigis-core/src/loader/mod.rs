@@ -15,6 +15,8 @@ mod life;
 mod link;
 mod portable;
 mod probe;
+mod produced;
+mod pulling;
 mod retire;
 mod runner;
 mod serving;
@@ -27,7 +29,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aigis_plugin_api::__private::Failure;
+use aigis_plugin_api::__private::{BoxItems, Failure};
 use aigis_plugin_api::session::Underway;
 use tokio::task::AbortHandle;
 
@@ -38,12 +40,15 @@ use crate::logging::twin::Record;
 use crash::CrashFile;
 use guard::{Slot, Visit};
 
-pub(crate) use generation::{Generation, artifact, is_constructing, load, load_alone};
+pub(crate) use generation::{
+    DRAIN_TIMEOUT, Generation, artifact, is_constructing, load, load_alone,
+};
 pub(crate) use life::Life;
 pub use life::{GenerationState, GenerationStatus, SlowCall};
 pub(crate) use link::{Link, Pins};
 pub(crate) use portable::Code;
 pub(crate) use probe::{PROBE_ARGUMENT, Probed, probe, probe_main};
+pub(crate) use produced::superseded;
 pub(crate) use retire::retire;
 pub(crate) use runner::{Done, begin};
 pub(crate) use serving::{CoreSkill, Entering, Remote, Serving};
@@ -80,6 +85,10 @@ pub(crate) trait Services: Send + Sync + 'static {
     /// Runs a call on this thread, or begins it; `done` hears its outcome once, here or, when what is
     /// underway is returned, later on another thread.
     fn start(&self, route: Route<'_>, arguments: &[u8], done: Done) -> Option<Arc<dyn Underway>>;
+
+    /// Opens a skill, and begins it when the first item is asked for, unless it is known before that
+    /// it cannot be. `streams` are the arguments that are streams. May block.
+    fn open(&self, route: Route<'_>, arguments: &[u8], streams: Vec<BoxItems>) -> BoxItems;
 
     /// Runs `then` after `time`, unless it is aborted. It must not block, nor run a plugin's code.
     fn after(&self, time: Duration, then: Box<dyn FnOnce() + Send>) -> AbortHandle;

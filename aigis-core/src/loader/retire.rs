@@ -27,6 +27,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(crate) fn retire(set: Vec<Arc<Generation>>) {
     for generation in &set {
         generation.life.enter(GenerationState::Draining, None);
+        generation.supersede_later();
     }
     let Some(first) = set.first() else { return };
     let name = format!("retire-{}-{}", first.plugin(), first.number());
@@ -53,6 +54,7 @@ fn wait_and_end(mut set: Vec<Arc<Generation>>) {
     seats::wait_until_gone(&inside, None, || false);
     for generation in &set {
         generation.context.tasks.retire();
+        generation.context.pulls.close();
     }
     // The tasks may have left calls behind whose ends they do not hear.
     seats::wait_until_gone(&inside, None, || false);

@@ -3,13 +3,16 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use aigis_plugin_api::__private::{Expected, Failure, FailureKind, timed_out};
+use aigis_plugin_api::__private::{
+    BoxItems, Expected, Failure, FailureKind, begun, failed, single, timed_out,
+};
 use aigis_plugin_api::abi::{Buffer, Bytes, Descriptor, Status};
 use aigis_plugin_api::session::Underway;
 use aigis_plugin_api::signature::SignatureId;
 
+use super::host_api::HostContext;
 use super::runner::Done;
-use super::task::Pending;
+use super::task::{Frame, Pending};
 use super::{Code, Services};
 use crate::logging::spans::Boundary;
 use crate::registry::Offer;
@@ -47,6 +50,13 @@ pub(super) struct Begin {
     pub(super) services: Weak<dyn Services>,
 }
 
+/// What a skill with streams is opened with.
+pub(super) struct Open {
+    pub(super) descriptor: Arc<Descriptor>,
+    /// Lives longer than any serving of its generation.
+    pub(super) context: &'static HostContext,
+}
+
 pub(super) enum Body {
     /// A function of a loaded library.
     Library {
@@ -58,6 +68,8 @@ pub(super) enum Body {
         code: Option<Arc<Code>>,
         /// For an async skill: what makes its futures and polls them.
         begin: Option<Begin>,
+        /// For a skill with streams: what opens it.
+        open: Option<Open>,
     },
     /// A function of the core itself.
     Core(CoreSkill),
@@ -91,6 +103,15 @@ pub(crate) trait Remote: Send + Sync {
         timeout: Option<Duration>,
         done: Done,
     ) -> Option<Arc<dyn Underway>>;
+
+    /// Opens the skill `name`; `streams` are the arguments that are streams.
+    fn open(
+        &self,
+        name: &str,
+        arguments: &[u8],
+        streams: Vec<BoxItems>,
+        timeout: Option<Duration>,
+    ) -> BoxItems;
 }
 
 /// A caller on its way to another process: whoever takes the skill away waits for it.
@@ -217,6 +238,46 @@ impl Serving {
         let task = begin.descriptor.begin_skill(*index, arguments)?;
         let services = Weak::clone(&begin.services);
         Ok(task.map(|task| Pending::of_call(task, self, services)))
+    }
+
+    /// Opens the skill with encoded arguments and the streams among them; one without streams is run,
+    /// on this thread. Only from inside.
+    pub(crate) fn open(
+        &self,
+        arguments: &[u8],
+        streams: Vec<BoxItems>,
+        timeout: Option<Duration>,
+    ) -> BoxItems {
+        let name = &self.offer.name;
+        if let Body::Library {
+            open: Some(open),
+            index,
+            ..
+        } = &self.body
+        {
+            let numbers = streams.into_iter();
+            let numbers: Vec<u64> = numbers.map(|items| open.context.number(items)).collect();
+            match open.descriptor.open_skill(*index, arguments, &numbers) {
+                Ok(Some(producer)) => {
+                    // A call until it has begun, then a stream.
+                    let then = open.context.stream_frame();
+                    return open.context.streams.take(producer, Frame::of(self), then);
+                }
+                Ok(None) => {}
+                Err(failure) => return failed(failure.of_skill(name)),
+            }
+        } else if !streams.is_empty() {
+            let message = format!(
+                "{name} takes no streams, its caller gives {}: {name} is `{}`",
+                streams.len(),
+                self.offer.signature
+            );
+            return failed(Failure::new(FailureKind::Mismatch, message).of_skill(name));
+        }
+        match self.call(arguments, timeout) {
+            Ok(result) => begun(single(result)),
+            Err(failure) => failed(failure.of_skill(name)),
+        }
     }
 
     /// Runs the skill with encoded arguments, on this thread. Only from inside. An async one is waited

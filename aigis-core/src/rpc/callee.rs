@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use aigis_plugin_api::__private::{Failure, FailureKind};
+use aigis_plugin_api::__private::{BoxItems, Failure, FailureKind, seen as seen_as};
 use aigis_plugin_api::session::frame::{Call, Target};
 use aigis_plugin_api::session::link::{End, Link, Outgoing};
 
@@ -92,6 +92,28 @@ impl Callee for Client {
             number,
         })
     }
+
+    fn open(
+        &self,
+        name: &str,
+        arguments: &[u8],
+        streams: Vec<BoxItems>,
+        timeout: Option<Duration>,
+    ) -> BoxItems {
+        let call = outgoing(name, arguments, timeout);
+        let items = self.link.open(call, timeout, streams);
+        seen_items(&self.link, &self.info, name, items)
+    }
+}
+
+/// Says of what a call brings, when it ends with its connection, what that means.
+fn seen_items(link: &Arc<Link>, info: &Arc<SessionInfo>, name: &str, items: BoxItems) -> BoxItems {
+    let (link, info, name) = (Arc::downgrade(link), Arc::clone(info), name.to_owned());
+    seen_as(items, (), move |failure| {
+        let link = link.upgrade();
+        let end = link.as_ref().map_or(Some(&End::Here), |link| link.end());
+        seen(end, &info, &name, failure)
+    })
 }
 
 /// A call that a client's process has not answered.

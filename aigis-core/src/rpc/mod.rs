@@ -19,7 +19,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aigis_plugin_api::__private::Failure;
+use aigis_plugin_api::__private::{BoxItems, Failure, FailureKind, failed};
 use aigis_plugin_api::session::frame::{Hello, Import, Library, Offer, Served};
 pub use aigis_plugin_api::session::{Done, Underway};
 
@@ -47,6 +47,20 @@ pub trait Service: Send + Sync + 'static {
         timeout: Option<Duration>,
         done: Done,
     ) -> Option<Arc<dyn Underway>>;
+
+    /// Opens a call by name, which begins when the first item is asked for; `streams` are the arguments
+    /// that are streams. May block.
+    fn open(
+        &self,
+        session: &SessionInfo,
+        name: &str,
+        arguments: &[u8],
+        streams: Vec<BoxItems>,
+        timeout: Option<Duration>,
+    ) -> BoxItems {
+        let _ = (session, arguments, streams, timeout);
+        failed(no_streams(name))
+    }
 
     /// Takes what a client's process serves from now on, in the place of what it offered before;
     /// `callee` calls it, and it alone. `answer` hears once, on any thread, whether that is taken. Must
@@ -105,6 +119,20 @@ pub trait Callee: Send + Sync {
         timeout: Option<Duration>,
         done: Done,
     ) -> Arc<dyn Underway>;
+
+    /// Opens the skill `name`; `streams` are the arguments that are streams.
+    fn open(
+        &self,
+        name: &str,
+        arguments: &[u8],
+        streams: Vec<BoxItems>,
+        timeout: Option<Duration>,
+    ) -> BoxItems;
+}
+
+fn no_streams(name: &str) -> Failure {
+    let message = format!("whoever answers calls of {name} here knows no streams");
+    Failure::new(FailureKind::Refused, message).of_skill(name)
 }
 
 /// What one import of a client leads to.
@@ -122,6 +150,17 @@ pub trait Imported: Send + Sync {
         timeout: Option<Duration>,
         done: Done,
     ) -> Option<Arc<dyn Underway>>;
+
+    /// Opens a call, as [`Service::open`] does.
+    fn open(
+        &self,
+        arguments: &[u8],
+        streams: Vec<BoxItems>,
+        timeout: Option<Duration>,
+    ) -> BoxItems {
+        let _ = (arguments, streams, timeout);
+        failed(no_streams("an import"))
+    }
 }
 
 /// The process at the other end of a connection, as the system knows it.

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use aigis_plugin_api::__private::{Failure, FailureKind};
+use aigis_plugin_api::__private::{BoxItems, Failure, FailureKind, failed};
 use aigis_plugin_api::session::Received;
 use aigis_plugin_api::session::frame::{
-    self, Call, Header, Hello, Import, Kind, MAGIC, MAX_BODY, Offer, PROTOCOL, Served, Target,
-    Welcome, feature,
+    self, Call, Header, Hello, Import, Kind, MAGIC, MAX_BODY, MAX_ITEM, Offer, PROTOCOL, Served,
+    Target, Welcome, feature,
 };
 use aigis_plugin_api::session::link::{End, Link, Side};
 
@@ -27,7 +27,8 @@ const ABOUT_SKILLS: usize = 1 << 20;
 pub(super) fn longest(header: Header, greeted: bool) -> usize {
     match header.kind {
         _ if !greeted => SHORT,
-        Kind::Call | Kind::Reply | Kind::Error => MAX_BODY,
+        Kind::Call | Kind::Open | Kind::Reply | Kind::Error | Kind::End => MAX_BODY,
+        Kind::Item => MAX_ITEM,
         Kind::Import | Kind::Offer => ABOUT_SKILLS,
         _ => SHORT,
     }
@@ -154,7 +155,7 @@ impl CoreSide {
     fn open(&self, link: &Arc<Link>, info: Arc<SessionInfo>, hello: &Hello) {
         let welcome = Welcome {
             protocol: PROTOCOL,
-            features: [feature::ATTACHED, feature::RING, feature::OFFERS]
+            features: feature::ALWAYS
                 .into_iter()
                 .chain(feature::PORTABLE)
                 .map(str::to_owned)
@@ -165,6 +166,9 @@ impl CoreSide {
         let has = |feature: &str| hello.features.iter().any(|has| has == feature);
         if has(feature::RING) {
             link.share();
+        }
+        if has(feature::STREAMS) {
+            link.stream();
         }
         link.greet();
         let _ = self.open.set(Open {
@@ -365,6 +369,34 @@ impl Side for CoreSide {
                         done(Err(no_import(number)));
                         None
                     }
+                }
+            }
+        }
+    }
+
+    fn open(
+        &self,
+        _: &Arc<Link>,
+        call: Call<'_>,
+        streams: Vec<BoxItems>,
+        timeout: Option<Duration>,
+    ) -> BoxItems {
+        let Some(open) = self.open.get() else {
+            return failed(fault("expected a hello as the first frame, found a call"));
+        };
+        match call.target {
+            Target::Name(name) => {
+                let service = &self.shared.service;
+                service.open(&open.info, name, call.arguments, streams, timeout)
+            }
+            Target::Import(number) => {
+                let imports = open.imports.read().unwrap_or_else(PoisonError::into_inner);
+                let imported = imports.get(&number).map(Arc::clone);
+                drop(imports);
+                match imported {
+                    Some(imported) => imported.open(call.arguments, streams, timeout),
+                    // It was there when the call was taken in.
+                    None => failed(no_import(number)),
                 }
             }
         }

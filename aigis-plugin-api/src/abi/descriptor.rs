@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 
 use super::layout::{Fields, fields};
 use super::{
-    Buffer, Bytes, Completion, CurrentSpan, Entered, HostApi, LogRecord, Request, Seat, Slice,
-    SpanRecord, Status, Task, Text,
+    Buffer, Bytes, Completion, CurrentSpan, Entered, HostApi, LogRecord, Producer, Request, Seat,
+    Slice, SpanRecord, Status, Task, Text,
 };
 
 /// The name of the one symbol that a plugin's library exports.
@@ -19,7 +19,7 @@ pub const MAGIC: [u8; 8] = *b"AIGISPLG";
 pub const ABI_MAJOR: u32 = 1;
 
 /// Grows when something is added that an old library lacks. A host loads its own minor and older ones.
-pub const ABI_MINOR: u32 = 1;
+pub const ABI_MINOR: u32 = 2;
 
 /// The start of a descriptor, the same in every ABI version there will ever be.
 #[repr(C)]
@@ -85,6 +85,20 @@ pub struct Descriptor {
             error: &mut Buffer,
         ) -> Status,
     >,
+    /// Opens skill `index`, whose result or parameters are streams; it begins when the first item is
+    /// asked for. `streams` are the numbers of the arguments that are streams, in the order of the
+    /// parameters, for [`HostApi::next`], `pull` and `close_stream`; the library has them from then on.
+    /// [`Status::Absent`] when nothing of the skill is a stream: then `begin` or `call` runs it. Since
+    /// 1.2.
+    pub produce: Option<
+        extern "C" fn(
+            index: u32,
+            arguments: Bytes<'_>,
+            streams: Slice<'_, u64>,
+            out: &mut MaybeUninit<Producer>,
+            error: &mut Buffer,
+        ) -> Status,
+    >,
 }
 
 impl Descriptor {
@@ -106,6 +120,31 @@ impl Descriptor {
         match begin(index, arguments.into(), &mut task, &mut error) {
             // SAFETY: a library that returns `Ok` has written the task, see `export::begin`.
             Status::Ok => Ok(Some(unsafe { task.assume_init() })),
+            Status::Absent => Ok(None),
+            Status::Failed => Err(crate::error::Failure::decode(error.as_slice())),
+        }
+    }
+
+    /// Opens skill `index`; none when nothing of it is a stream. `streams` are the library's from then on.
+    ///
+    /// # Errors
+    /// The library's own.
+    #[cfg(feature = "host")]
+    pub fn open_skill(
+        &self,
+        index: u32,
+        arguments: &[u8],
+        streams: &[u64],
+    ) -> Result<Option<Producer>, crate::error::Failure> {
+        // A library of version 1.1 has no streams.
+        let Some(produce) = self.produce else {
+            return Ok(None);
+        };
+        let (mut producer, mut error) = (MaybeUninit::uninit(), Buffer::default());
+        let streams = Slice::of(streams);
+        match produce(index, arguments.into(), streams, &mut producer, &mut error) {
+            // SAFETY: a library that returns `Ok` has written the producer, see `export::produce`.
+            Status::Ok => Ok(Some(unsafe { producer.assume_init() })),
             Status::Absent => Ok(None),
             Status::Failed => Err(crate::error::Failure::decode(error.as_slice())),
         }
@@ -136,7 +175,8 @@ pub(super) static LAYOUT: &[Fields] = &[
             direct,
             save,
             close,
-            begin
+            begin,
+            produce
         }
     ),
     fields!(
@@ -163,7 +203,11 @@ pub(super) static LAYOUT: &[Fields] = &[
             sleep,
             spawn,
             abort,
-            run
+            run,
+            open,
+            next,
+            pull,
+            close_stream
         }
     ),
     super::list::SLICE,
@@ -214,6 +258,7 @@ pub(super) static LAYOUT: &[Fields] = &[
     super::task::TASK,
     super::task::TASK_WAKER,
     super::task::JOB,
+    super::producer::PRODUCER,
 ];
 
 /// The size of a descriptor in each minor version of this major one: a line for each that adds a
@@ -223,6 +268,8 @@ pub(super) const SIZES: [usize; ABI_MINOR as usize + 1] = [
     // 1.0
     std::mem::offset_of!(Descriptor, begin),
     // 1.1
+    std::mem::offset_of!(Descriptor, produce),
+    // 1.2
     size_of::<Descriptor>(),
 ];
 
@@ -247,7 +294,7 @@ mod tests {
         assert!(SIZES.is_sorted_by(|older, newer| older < newer));
         assert_eq!(SIZES.last(), Some(&size_of::<Descriptor>()));
         if cfg!(target_pointer_width = "64") {
-            assert_eq!(SIZES[0], 120, "1.0 is frozen");
+            assert_eq!(SIZES[..2], [120, 128], "1.0 and 1.1 are frozen");
         }
     }
 }

@@ -5,11 +5,12 @@ use std::mem::MaybeUninit;
 
 use super::descriptor::LAYOUT;
 use super::{
-    ABI_MAJOR, ABI_MINOR, Buffer, Bytes, Descriptor, Header, HostApi, MAGIC, Slice, Status, Task,
-    Text,
+    ABI_MAJOR, ABI_MINOR, Buffer, Bytes, Descriptor, Header, HostApi, MAGIC, Producer, Slice,
+    Status, Task, Text,
 };
-use crate::error::Failure;
-use crate::library;
+use crate::error::{Failure, FailureKind};
+use crate::library::{self, Pulled};
+use crate::stream::BoxItems;
 
 // SAFETY: the fields are numbers, static text and functions, none of which is ever written.
 unsafe impl Sync for Descriptor {}
@@ -33,6 +34,7 @@ static DESCRIPTOR: Descriptor = Descriptor {
     save,
     close,
     begin: Some(begin),
+    produce: Some(produce),
 };
 
 /// Returns this library's own descriptor, the one that a host finds by its symbol.
@@ -103,4 +105,34 @@ extern "C" fn begin(
         Ok(None) => Status::Absent,
         Err(failure) => answer(error, Err(failure)),
     }
+}
+
+extern "C" fn produce(
+    index: u32,
+    arguments: Bytes<'_>,
+    streams: Slice<'_, u64>,
+    out: &mut MaybeUninit<Producer>,
+    error: &mut Buffer,
+) -> Status {
+    let opened = library::contain("open", || {
+        let host = library::host().ok_or_else(not_open)?;
+        let streams = streams.as_slice().iter();
+        let streams = streams.map(|number| Box::new(Pulled::new(host, *number)) as BoxItems);
+        library::produce(index, arguments.as_slice(), streams.collect())
+    });
+    match opened {
+        Ok(Some(flow)) => {
+            out.write(Producer::new(flow));
+            Status::Ok
+        }
+        Ok(None) => Status::Absent,
+        Err(failure) => answer(error, Err(failure)),
+    }
+}
+
+fn not_open() -> Failure {
+    Failure::new(
+        FailureKind::Internal,
+        "the library was not opened: it has no host to ask for items",
+    )
 }

@@ -3,8 +3,12 @@
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{Buffer, Bytes, CurrentSpan, Job, Seat, SpanRecord, Status, Task, Text};
+use super::{
+    Buffer, Bytes, CurrentSpan, Job, Produced, Producer, Seat, Slice, SpanRecord, Status, Task,
+    Text,
+};
 use crate::error::Failure;
+use crate::stream::Next;
 
 /// One call by name, with encoded arguments.
 #[repr(C)]
@@ -133,6 +137,23 @@ pub struct HostApi {
     /// Runs a job on a thread of its own and is back at once; `close` waits for it. Once the
     /// generation retires, what is handed over is dropped at once. Since 1.1.
     pub run: unsafe extern "C" fn(context: *const c_void, job: Job),
+    /// Opens a skill and returns at once with the number of the stream that the call brings; whatever
+    /// goes wrong is said there. Nothing is done before the first item is asked for. `streams` are the
+    /// arguments that are streams, in the order of the parameters; they are handed over. Since 1.2.
+    pub open: unsafe extern "C" fn(
+        context: *const c_void,
+        request: Request<'_>,
+        streams: Slice<'_, Producer>,
+    ) -> u64,
+    /// Asks for the next item of a stream and waits for it; never [`Produced::Pending`]. Since 1.2.
+    pub next:
+        unsafe extern "C" fn(context: *const c_void, stream: u64, out: &mut Buffer) -> Produced,
+    /// Asks for the next item of a stream; `done` receives it, [`Status::Absent`] at the end. One
+    /// question at a time. Since 1.2.
+    pub pull: unsafe extern "C" fn(context: *const c_void, stream: u64, done: Completion),
+    /// Gives a stream up; `done` of a `pull` receives a "cancelled" error if it has not completed. Since
+    /// 1.2.
+    pub close_stream: unsafe extern "C" fn(context: *const c_void, stream: u64),
 }
 
 // SAFETY: every function may be called from any thread with `context`; that is what the host
@@ -184,6 +205,30 @@ fn completion(done: OnOutcome) -> Completion {
         };
         // The callback is the author's: a panic in it ends here, and not in the host.
         let run = || crate::library::contain_callback(|| done(outcome));
+        crate::backend::without_blocking(run);
+    }
+
+    Completion {
+        data: Box::into_raw(Box::new(done)).cast::<c_void>(),
+        complete,
+    }
+}
+
+/// Receives an item.
+pub(crate) type OnItem = Box<dyn FnOnce(Next) + Send>;
+
+/// Makes the place where an item goes.
+fn item_completion(done: OnItem) -> Completion {
+    unsafe extern "C" fn complete(data: *mut c_void, status: Status, item: Bytes<'_>) {
+        // SAFETY: `data` is the box made below; the host completes a question exactly once.
+        let done = unsafe { Box::from_raw(data.cast::<OnItem>()) };
+        let next = match status {
+            Status::Ok => Ok(Some(item.as_slice().to_vec())),
+            Status::Absent => Ok(None),
+            Status::Failed => Err(Failure::decode(item.as_slice())),
+        };
+        // It wakes whoever waits, and a waker may be the author's: a panic in it ends here.
+        let run = || crate::library::contain_callback(|| done(next));
         crate::backend::without_blocking(run);
     }
 
@@ -279,6 +324,35 @@ impl HostApi {
     pub(crate) fn cancel_call(&self, call: u64) {
         // SAFETY: a number that is not known (any more) is ignored by the host.
         unsafe { (self.cancel)(self.context, call) }
+    }
+
+    /// Opens a skill; what is in `streams` is handed over.
+    pub(crate) fn open_skill(&self, request: Request<'_>, streams: &[Producer]) -> u64 {
+        // SAFETY: `request.link` is null or came from this host's `link`; the producers are whole, and
+        // the host takes each of them over. What is left in `streams` has no drop of its own.
+        unsafe { (self.open)(self.context, request, Slice::of(streams)) }
+    }
+
+    /// Asks for the next item of a stream and waits for it.
+    pub(crate) fn next_item(&self, stream: u64) -> Next {
+        let mut out = Buffer::default();
+        // SAFETY: a number that is not known is answered with a failure; `out` is a valid buffer.
+        match unsafe { (self.next)(self.context, stream, &mut out) } {
+            Produced::Item => Ok(Some(out.into_vec())),
+            Produced::End => Ok(None),
+            Produced::Pending | Produced::Failed => Err(Failure::decode(out.as_slice())),
+        }
+    }
+
+    /// Asks for the next item of a stream; `done` runs on a thread of the host.
+    pub(crate) fn pull_item(&self, stream: u64, done: OnItem) {
+        // SAFETY: `complete` takes its `data` back from any thread (the closure is `Send`), once.
+        unsafe { (self.pull)(self.context, stream, item_completion(done)) }
+    }
+
+    pub(crate) fn close_stream(&self, stream: u64) {
+        // SAFETY: a number that is not known (any more) is ignored by the host.
+        unsafe { (self.close_stream)(self.context, stream) }
     }
 
     pub(crate) fn link_import(&self, name: &str, signature: &[u8]) -> *const c_void {

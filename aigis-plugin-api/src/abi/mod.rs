@@ -20,6 +20,7 @@ mod instance;
 mod layout;
 mod link;
 mod list;
+mod producer;
 #[cfg(any(feature = "host", feature = "portable", test))]
 pub mod reader;
 mod seat;
@@ -36,10 +37,12 @@ pub use direct::{
 pub use export::descriptor;
 pub use host::{Completion, Entered, HostApi, LogRecord, Request};
 pub(crate) use host::{HostCell, OnOutcome};
+
 pub use instance::Instance;
 pub use layout::{Field, Fields};
 pub use link::Link;
 pub use list::{Buffer, Bytes, List, Slice, Text};
+pub use producer::{Produced, Producer};
 pub use seat::{SEAT_FRAMES, Seat};
 pub use span::{CURRENT_SPAN, CurrentSpan, NO_SPAN, SpanRecord};
 pub use task::{Job, Task, TaskPoll, TaskWaker};

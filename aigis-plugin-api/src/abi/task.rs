@@ -152,7 +152,7 @@ unsafe extern "C" fn drop_running(data: *mut c_void, error: &mut Buffer) -> Stat
 static WAKER: RawWakerVTable =
     RawWakerVTable::new(clone_waker, wake_waker, wake_waker_by_ref, drop_waker);
 
-const fn raw(waker: *const TaskWaker) -> RawWaker {
+pub(super) const fn raw(waker: *const TaskWaker) -> RawWaker {
     RawWaker::new(waker.cast(), &WAKER)
 }
 

@@ -5,6 +5,7 @@ mod bridge;
 mod handover;
 mod panic;
 mod program;
+mod pulled;
 mod runtime;
 mod task;
 
@@ -13,13 +14,15 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::abi::{HostApi, HostCell, Instance};
+use crate::abi::{HostApi, HostCell, Instance, Job};
 use crate::codec;
 use crate::context::{Context, Grant};
 use crate::error::{Failure, FailureKind};
 use crate::logger::Logger;
+use crate::session;
 use crate::signature::Signature;
 use crate::skill::{Block, Skill};
+use crate::stream::{BoxItems, Flow, Streams};
 use handover::SavedStates;
 
 pub(crate) use handover::save;
@@ -27,7 +30,9 @@ pub use handover::{Restored, Saved, SavedOf, Unrestored, Unsaved};
 pub use panic::contain;
 pub(crate) use panic::{contain_callback, contain_entry};
 pub(crate) use program::{close_program, open_program};
+pub(crate) use pulled::Pulled;
 pub use runtime::RUNTIME_THREAD;
+pub(crate) use runtime::inside;
 pub(crate) use task::TaskFuture;
 pub(crate) use task::{Closure, Running};
 
@@ -206,6 +211,28 @@ pub(crate) fn begin(index: u32, arguments: &[u8]) -> Result<Option<Running>, Fai
     };
     let future = begin(skill.parameters, arguments.to_vec());
     Ok(Some(Running::new(skill.name, future)))
+}
+
+/// Opens a skill whose result or parameters are streams; none when it has none.
+pub(crate) fn produce(
+    index: u32,
+    arguments: &[u8],
+    streams: Vec<BoxItems>,
+) -> Result<Option<Flow>, Failure> {
+    let skill = skill(index)?;
+    let Some(open) = skill.open else {
+        return Ok(None);
+    };
+    let opening = open(skill.parameters, arguments.to_vec(), Streams::new(streams));
+    Ok(Some(Flow::opening(skill.name, opening)))
+}
+
+/// Runs `body` soon, on a thread that may block.
+pub(crate) fn run_soon(name: &'static str, body: Box<dyn FnOnce() + Send>) {
+    match host() {
+        Some(host) => host.run_job(Job::new(Closure::new(name, body))),
+        None => session::run_soon(body),
+    }
 }
 
 pub(crate) fn direct(index: u32) -> *const c_void {

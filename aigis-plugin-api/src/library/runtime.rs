@@ -129,4 +129,5 @@ mod chosen {
     }
 }
 
-pub(super) use chosen::{close, inside};
+pub(super) use chosen::close;
+pub(crate) use chosen::inside;

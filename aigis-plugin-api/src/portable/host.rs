@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::is_inside as is_inside_call;
 use crate::abi::{
-    Buffer, Bytes, Completion, CurrentSpan, Entered, HostApi, Job, LogRecord, NO_SPAN, Request,
-    Seat, SpanRecord, Status, Task, Text,
+    Buffer, Bytes, Completion, CurrentSpan, Entered, HostApi, Job, LogRecord, NO_SPAN, Produced,
+    Producer, Request, Seat, Slice, SpanRecord, Status, Task, Text,
 };
 use crate::backend::{self, Backend, Expected};
 use crate::codec::{self, Value};
@@ -83,6 +83,10 @@ pub(super) fn of(plugin: &str) -> &'static HostApi {
         spawn,
         abort,
         run,
+        open,
+        next,
+        pull,
+        close_stream,
     }))
 }
 
@@ -372,3 +376,33 @@ unsafe extern "C" fn run(_: *const c_void, job: Job) {
     // SAFETY: the job was handed over, and neither of its functions has been called.
     unsafe { (job.drop)(job.data) };
 }
+
+/// What asks for a stream here hears this.
+fn no_streams() -> Failure {
+    Failure::new(
+        FailureKind::Refused,
+        "a portable skill in its caller's process has no streams: a skill that asks others for some is not \
+         portable",
+    )
+}
+
+unsafe extern "C" fn open(_: *const c_void, _: Request<'_>, streams: Slice<'_, Producer>) -> u64 {
+    for producer in streams.as_slice() {
+        let mut error = Buffer::default();
+        // SAFETY: the producers were handed over, and no function of theirs has been called. Each is
+        // dropped once; the library does not look at them again.
+        unsafe { (producer.drop)(producer.data, &mut error) };
+    }
+    0
+}
+
+unsafe extern "C" fn next(_: *const c_void, _: u64, out: &mut Buffer) -> Produced {
+    *out = no_streams().encode().into();
+    Produced::Failed
+}
+
+unsafe extern "C" fn pull(_: *const c_void, _: u64, done: Completion) {
+    complete(done, &Err(no_streams()));
+}
+
+unsafe extern "C" fn close_stream(_: *const c_void, _: u64) {}

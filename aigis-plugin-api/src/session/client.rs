@@ -31,6 +31,7 @@ use crate::logger::Logger;
 use crate::portable::{self, Brought, MappedPage};
 use crate::signature::SignatureId;
 use crate::skill::Skill;
+use crate::stream::{BoxItems, Limit, Stream, failed, lazily, timed};
 
 /// How long a call over a session waits when nobody said otherwise.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
@@ -150,6 +151,14 @@ pub fn reactor() -> io::Result<Arc<Reactor>> {
     Ok(Arc::clone(REACTOR.get_or_init(|| made)))
 }
 
+/// Runs `body` soon, on a thread that may block.
+pub(crate) fn run_soon(body: Box<dyn FnOnce() + Send>) {
+    if let Ok(reactor) = reactor() {
+        // Without a thread it is dropped, which tells whoever waits for it.
+        let _ = reactor.submit(body);
+    }
+}
+
 impl Session {
     pub(crate) fn open(address: Address) -> Result<Self, Failure> {
         static LAST: AtomicU64 = AtomicU64::new(0);
@@ -211,6 +220,55 @@ impl Session {
         timeout: Duration,
     ) -> Result<T, CallError<SkillFailure>> {
         backend::call_by_name(&*self.handle, name, arguments, Some(timeout))
+            .map_err(CallError::dynamic)
+    }
+
+    /// Calls a skill whose result is a stream by name, and waits until it has begun. Arguments are given as
+    /// to [`call`](Self::call); for a parameter that is a stream, a list of items. Each item, and before
+    /// the first the beginning, is waited for 60 s at most. The stream keeps the session open.
+    ///
+    /// ```no_run
+    /// # let session = aigis_plugin_api::connect(".")?;
+    /// for number in session.stream::<u64>("numbers.count", ())?.take(3) {
+    ///     println!("{}", number?);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Every [`CallError`]; the author's own error is a [`SkillFailure`].
+    pub fn stream<T: DeserializeOwned + Send + 'static>(
+        &self,
+        name: &str,
+        arguments: impl Serialize,
+    ) -> Result<Stream<T>, CallError<SkillFailure>> {
+        let stream = backend::open_by_name(&*self.handle, name, arguments, None);
+        stream
+            .map(|stream| stream.keeping(self.clone()))
+            .map_err(CallError::dynamic)
+    }
+
+    /// Does the same for at most `timeout`, from the call to the last item.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # let session = aigis_plugin_api::connect(".")?;
+    /// let numbers = session.stream_within::<u64>("numbers.count", (), Duration::from_secs(1))?;
+    /// println!("{} numbers came in a second", numbers.take_while(Result::is_ok).count());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Every [`CallError`]; the author's own error is a [`SkillFailure`].
+    pub fn stream_within<T: DeserializeOwned + Send + 'static>(
+        &self,
+        name: &str,
+        arguments: impl Serialize,
+        timeout: Duration,
+    ) -> Result<Stream<T>, CallError<SkillFailure>> {
+        let stream = backend::open_by_name(&*self.handle, name, arguments, Some(timeout));
+        stream
+            .map(|stream| stream.keeping(self.clone()))
             .map_err(CallError::dynamic)
     }
 
@@ -295,7 +353,7 @@ fn greet(address: &Address) -> Result<(UnixStream, Welcome), Failure> {
         )
     };
     let mut socket = socket::connect(&address.socket).map_err(absent)?;
-    let mut features = vec![feature::ATTACHED.to_owned()];
+    let mut features = vec![feature::ATTACHED.to_owned(), feature::STREAMS.to_owned()];
     if std::env::var_os(RING_VARIABLE).is_none_or(|value| value != "off") {
         features.push(feature::RING.to_owned());
     }
@@ -352,6 +410,9 @@ impl Shared {
         let has = |feature: &str| welcome.features.iter().any(|has| has == feature);
         if has(feature::RING) {
             link.accept_sharing();
+        }
+        if has(feature::STREAMS) {
+            link.stream();
         }
         link.greet();
         {
@@ -595,6 +656,23 @@ impl Side for ClientSide {
         }
     }
 
+    fn open(
+        &self,
+        _: &Arc<Link>,
+        call: Call<'_>,
+        streams: Vec<BoxItems>,
+        _: Option<Duration>,
+    ) -> BoxItems {
+        let Target::Name(name) = call.target else {
+            return failed(unserved("an import"));
+        };
+        let shared = self.shared.upgrade();
+        match shared.as_ref().and_then(|shared| shared.skills.get()) {
+            Some(skills) => skills.open(name, call.arguments, streams),
+            None => failed(unserved(name)),
+        }
+    }
+
     fn other(&self) -> &'static str {
         "the core"
     }
@@ -606,7 +684,7 @@ impl Side for ClientSide {
     }
 }
 
-impl Handle {
+impl Shared {
     /// Runs `body` with a connection and the call to be made there.
     fn outgoing<R>(
         &self,
@@ -614,11 +692,11 @@ impl Handle {
         deadline: Instant,
         body: impl FnOnce(&Link, Outgoing<'_>, Option<&Imported>) -> R,
     ) -> Result<R, Failure> {
-        let link = self.shared.link(request.name, deadline)?;
+        let link = self.link(request.name, deadline)?;
         let begun = Instant::now();
         let imported = request
             .expected
-            .map(|expected| self.shared.import(request.name, expected, request.portable));
+            .map(|expected| self.import(request.name, expected, request.portable));
         let (target, in_order) = match &imported {
             Some(imported) => (
                 Target::Import(imported.number),
@@ -665,11 +743,13 @@ impl Backend for Handle {
         }
         let deadline = deadline(request);
         loop {
-            let (outcome, again) = self.outgoing(request, deadline, |link, call, imported| {
-                let outcome = link.call(call);
-                let may_run_twice = imported.is_some_and(|it| lock(&it.served).idempotent);
-                (outcome, may_run_twice)
-            })?;
+            let (outcome, again) =
+                self.shared
+                    .outgoing(request, deadline, |link, call, imported| {
+                        let outcome = link.call(call);
+                        let may_run_twice = imported.is_some_and(|it| lock(&it.served).idempotent);
+                        (outcome, may_run_twice)
+                    })?;
             match outcome {
                 Err(failure) if failure.kind == FailureKind::CoreGone && again => {}
                 // Another one's time may be over as well: that of a call further on.
@@ -689,7 +769,7 @@ impl Backend for Handle {
         let now = Instant::now();
         let timeout = request.timeout.unwrap_or(DEFAULT_TIMEOUT);
         let mut done = Some(done);
-        let started = self.outgoing(request, now, |link, call, _| {
+        let started = self.shared.outgoing(request, now, |link, call, _| {
             let call = Outgoing { timeout, ..call };
             done.take().map_or(0, |done| link.start_call(call, done))
         });
@@ -701,6 +781,32 @@ impl Backend for Handle {
             }
             (Err(_), None) => 0,
         }
+    }
+
+    fn open(&self, request: &Request<'_>, streams: Vec<BoxItems>) -> BoxItems {
+        let shared = Arc::clone(&self.shared);
+        let name = request.name.to_owned();
+        let expected = request.expected.cloned();
+        let arguments = request.whole_arguments().into_owned();
+        let timeout = request.timeout;
+        let limit = timeout.map_or(Limit::Each(DEFAULT_TIMEOUT), Limit::Whole);
+        let of = name.clone();
+        let items = lazily(move || {
+            let request = Request {
+                name: &name,
+                expected: expected.as_ref(),
+                arguments: &arguments,
+                tail: &[],
+                portable: false,
+                timeout,
+            };
+            let deadline = deadline(&request);
+            let opened = shared.outgoing(&request, deadline, |link, call, _| {
+                link.open(call, timeout, streams)
+            });
+            opened.unwrap_or_else(failed)
+        });
+        timed(items, &of, limit)
     }
 
     fn cancel(&self, call: u64) {

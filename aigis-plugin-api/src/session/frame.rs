@@ -17,6 +17,8 @@ pub const MAGIC: &str = "AIGIS";
 pub const PROTOCOL: (u32, u32) = (1, 0);
 /// The longest body of a frame, in bytes.
 pub const MAX_BODY: usize = 1 << 30;
+/// The longest item of a stream, in bytes.
+pub const MAX_ITEM: usize = 16 << 20;
 /// The size of a header, in bytes.
 pub const HEADER: usize = 17;
 /// Is added to a kind when the body lies in the memory whose descriptor comes with the header.
@@ -30,6 +32,8 @@ pub mod feature {
     pub const ATTACHED: &str = "attached";
     /// The client makes an offer as soon as it can; its plugin is not ready before that.
     pub const OFFERS: &str = "offers";
+    /// Results and arguments that come item by item.
+    pub const STREAMS: &str = "streams";
     /// Portable skills are brought to the client, named after the kind of libraries that both sides
     /// load; none where it is not known which those are.
     pub const PORTABLE: Option<&str> = if !cfg!(all(target_os = "linux", target_env = "gnu")) {
@@ -41,6 +45,8 @@ pub mod feature {
     } else {
         None
     };
+    /// Those of every core.
+    pub const ALWAYS: [&str; 4] = [ATTACHED, RING, OFFERS, STREAMS];
 }
 
 /// What a frame is for.
@@ -71,11 +77,19 @@ pub enum Kind {
     Ring = 11,
     /// There is something in the shared memory, whose reader may have gone to sleep.
     Look = 12,
+    /// A call whose result or arguments are streams: an [`Open`]. It is over with a reply, of nil, or an error.
+    Open = 14,
+    /// An item of a stream of the call of this number, encoded; one without a body says that the call has begun.
+    Item = 15,
+    /// The consumer of a stream asks for items: a [`Credit`].
+    More = 16,
+    /// An argument of the call of this number has no more items; with a [`Failure`] if it has failed.
+    End = 17,
     /// The page that says which version of each portable plugin serves, its descriptor sent along; from
     /// the host, after [`feature::PORTABLE`].
-    Page = 16,
+    Page = 18,
     /// A library with portable skills, its descriptor sent along: a [`Library`].
-    Library = 17,
+    Library = 19,
 }
 
 impl TryFrom<u8> for Kind {
@@ -95,11 +109,15 @@ impl TryFrom<u8> for Kind {
             10 => Self::Offer,
             11 => Self::Ring,
             12 => Self::Look,
-            16 => Self::Page,
-            17 => Self::Library,
+            14 => Self::Open,
+            15 => Self::Item,
+            16 => Self::More,
+            17 => Self::End,
+            18 => Self::Page,
+            19 => Self::Library,
             other => {
                 return Err(malformed(format_args!(
-                    "a frame is of kind 1 to 12, 16 or 17, this one of kind {other}"
+                    "a frame is of kind 1 to 12 or 14 to 19, this one of kind {other}"
                 )));
             }
         })
@@ -252,10 +270,16 @@ impl<'a> Call<'a> {
     /// # Errors
     /// [`FailureKind::Refused`] saying what is malformed.
     pub fn read(body: &'a [u8]) -> Result<Self, Failure> {
-        let wrong = |what: &str| malformed(format_args!("a call is an array of {what}"));
         let Some((&Self::PAIR, rest)) = body.split_first() else {
-            return Err(wrong("two: a target and the arguments"));
+            return Err(malformed(
+                "a call is an array of two: a target and the arguments",
+            ));
         };
+        Self::read_parts(rest)
+    }
+
+    /// Reads the target and the arguments.
+    fn read_parts(rest: &'a [u8]) -> Result<Self, Failure> {
         let mut decoder = codec::Decoder::new(rest);
         let target = match rest.first() {
             Some(0xa0..=0xbf | 0xd9..=0xdb) => <&str>::deserialize(&mut decoder).map(Target::Name),
@@ -268,7 +292,7 @@ impl<'a> Call<'a> {
         })?;
         let arguments = rest.get(decoder.position()..).unwrap_or_default();
         if arguments.is_empty() {
-            return Err(wrong("two, the arguments are missing"));
+            return Err(malformed("the arguments of a call are missing"));
         }
         Ok(Self { target, arguments })
     }
@@ -309,6 +333,93 @@ impl<'a> Call<'a> {
     }
 }
 
+/// A call that is opened: in its body an array of three, how many of the arguments are streams, then what
+/// is in that of a [`Call`]. In the place of each such argument stands nil.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open<'a> {
+    /// Which skill, and the other arguments.
+    pub call: Call<'a>,
+    /// How many of the arguments are streams.
+    pub streams: u32,
+}
+
+impl<'a> Open<'a> {
+    /// An array of three.
+    const TRIPLE: u8 = 0x93;
+
+    /// Reads the body of a call that is opened.
+    ///
+    /// # Errors
+    /// [`FailureKind::Refused`] saying what is malformed.
+    pub fn read(body: &'a [u8]) -> Result<Self, Failure> {
+        let Some((&Self::TRIPLE, rest)) = body.split_first() else {
+            return Err(malformed(
+                "a call that is opened is an array of three: how many streams, a target and the arguments",
+            ));
+        };
+        let mut decoder = codec::Decoder::new(rest);
+        let streams = u32::deserialize(&mut decoder).map_err(|error| {
+            malformed(format_args!(
+                "a call that is opened begins with how many streams it has: {error}"
+            ))
+        })?;
+        let call = Call::read_parts(rest.get(decoder.position()..).unwrap_or_default())?;
+        Ok(Self { call, streams })
+    }
+
+    /// Makes the bytes of a frame; `tail` bytes of arguments follow it.
+    ///
+    /// # Errors
+    /// [`FailureKind::TooLarge`] over [`MAX_BODY`].
+    pub fn head(
+        &self,
+        number: u64,
+        timeout: Option<std::time::Duration>,
+        tail: usize,
+    ) -> Result<Vec<u8>, Failure> {
+        // Rounded up: the caller's own clock is to end the call first.
+        let timeout_ms = timeout.map_or(0, |timeout| {
+            u32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
+        });
+        let arguments = self.call.arguments;
+        let mut bytes = start_frame(Kind::Open, number, timeout_ms, 24 + arguments.len());
+        bytes.push(Self::TRIPLE);
+        let written =
+            codec::to_writer(&mut bytes, &self.streams).and_then(|()| match self.call.target {
+                Target::Import(import) => codec::to_writer(&mut bytes, &import),
+                Target::Name(name) => codec::to_writer(&mut bytes, name),
+            });
+        written.map_err(|error| Failure::new(FailureKind::Unserializable, error.to_string()))?;
+        bytes.extend_from_slice(arguments);
+        let len = (bytes.len() - HEADER).saturating_add(tail);
+        set_len(&mut bytes, len)?;
+        Ok(bytes)
+    }
+}
+
+/// What the consumer of a stream asks for: an array of two. An item may be sent while there is some of
+/// both; the last one may have more bytes than there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u64, u64)", into = "(u64, u64)")]
+pub struct Credit {
+    /// So many items more.
+    pub items: u64,
+    /// So many bytes of encoded items more.
+    pub bytes: u64,
+}
+
+impl From<(u64, u64)> for Credit {
+    fn from((items, bytes): (u64, u64)) -> Self {
+        Self { items, bytes }
+    }
+}
+
+impl From<Credit> for (u64, u64) {
+    fn from(credit: Credit) -> Self {
+        (credit.items, credit.bytes)
+    }
+}
+
 /// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -320,7 +431,8 @@ pub struct Header {
     pub attached: bool,
     /// The number of the call, of the import or of the offer; each side counts its own.
     pub call: u64,
-    /// How long the caller waits, in milliseconds from when the frame was sent; 0 for no limit.
+    /// How long the caller waits, in milliseconds from when the frame was sent; 0 for no limit. In frames
+    /// that are about a stream, which one of its call it is: 0 what the call brings, from 1 its arguments.
     pub timeout_ms: u32,
 }
 

@@ -622,7 +622,7 @@ pub(super) fn error_frame(number: u64, failure: &Failure) -> Vec<u8> {
         .unwrap_or_default()
 }
 
-fn panicked(skill: &str, payload: Box<dyn Any + Send>) -> Failure {
+pub(super) fn panicked(skill: &str, payload: Box<dyn Any + Send>) -> Failure {
     let message = if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = payload.downcast_ref::<String>() {

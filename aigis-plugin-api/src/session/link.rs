@@ -9,6 +9,7 @@ mod offer;
 mod reading;
 mod receiving;
 mod sharing;
+mod streaming;
 
 use std::io;
 use std::net::Shutdown;
@@ -28,10 +29,12 @@ use super::outbox::{Outbox, Packet, Written};
 use super::reactor::{Interest, Reactor, Watch, Watched};
 use super::ring::Ring;
 use super::spin::Patience;
+use super::streams::Streams;
 use super::waiting::Calls;
 use crate::abi::OnOutcome;
 use crate::backend;
 use crate::error::{Failure, FailureKind};
+use crate::stream::{BoxItems, failed};
 
 /// From this size on a result is not copied behind its header.
 const APART: usize = 16 << 10;
@@ -65,6 +68,20 @@ pub trait Side: Send + Sync + 'static {
         timeout: Option<Duration>,
         done: Done,
     ) -> Option<Arc<dyn Underway>>;
+
+    /// Opens a call, which begins when the first item is asked for; `streams` are the arguments that are
+    /// streams. May block.
+    fn open(
+        &self,
+        link: &Arc<Link>,
+        call: Call<'_>,
+        streams: Vec<BoxItems>,
+        timeout: Option<Duration>,
+    ) -> BoxItems {
+        let _ = (link, call, streams, timeout);
+        let message = "this side serves no streams";
+        failed(Failure::new(FailureKind::Refused, message))
+    }
 
     /// Returns what to call the other side, in errors.
     fn other(&self) -> &'static str {
@@ -116,6 +133,7 @@ pub struct Link {
     outbox: Outbox,
     calls: Calls,
     pub(super) incoming: Incoming,
+    streams: Streams,
     side: Arc<dyn Side>,
     end: OnceLock<End>,
     ring: OnceLock<Shared>,
@@ -140,6 +158,8 @@ pub struct Link {
     progress: AtomicU64,
     /// As it was when the reactor asked last, and how often it has asked since.
     seen: Mutex<(u64, u32)>,
+    /// Both sides know streams.
+    streams_agreed: AtomicBool,
     /// The other side has been let in.
     greeted: AtomicBool,
     /// This side may offer to share memory.
@@ -262,6 +282,7 @@ impl Link {
             outbox: Outbox::new(),
             calls: Calls::default(),
             incoming: Incoming::new(limits),
+            streams: Streams::default(),
             side,
             end: OnceLock::new(),
             ring: OnceLock::new(),
@@ -276,6 +297,7 @@ impl Link {
             nap,
             progress: AtomicU64::new(0),
             seen: Mutex::default(),
+            streams_agreed: AtomicBool::new(false),
             greeted: AtomicBool::new(false),
             shares: AtomicBool::new(false),
             accepts: AtomicBool::new(false),
@@ -452,7 +474,9 @@ impl Link {
     fn has_room(&self) -> bool {
         let most = self.incoming.limits().bytes;
         let full = matches!(self.outbox.state().0, Written::Left(left) if left >= most);
-        (!full && self.incoming.has_room()) || self.calls.is_waiting()
+        (!full && self.incoming.has_room())
+            || self.calls.is_waiting()
+            || self.streams.awaits_items()
     }
 
     /// Takes no more calls.
@@ -510,6 +534,8 @@ impl Link {
         let _ = self.socket.shutdown(Shutdown::Both);
         self.outbox.close();
         self.incoming.cancel_all();
+        self.streams
+            .close(|skill| lost(self.side.other(), skill, end));
         // First: who is told that a call has failed may make the next one at once.
         self.side.ended(end);
         let mut errands = Errands::default();

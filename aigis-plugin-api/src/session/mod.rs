@@ -19,6 +19,7 @@ mod serving;
 #[doc(hidden)]
 pub mod socket;
 mod spin;
+mod streams;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod tests;
@@ -26,10 +27,10 @@ pub mod tests;
 pub mod turns;
 mod waiting;
 
-pub(crate) use client::Address;
 pub use client::Session;
 #[doc(hidden)]
 pub use client::reactor;
+pub(crate) use client::{Address, run_soon};
 #[doc(hidden)]
 pub use grant::{SessionGrant, from_environment};
 #[doc(hidden)]
@@ -37,7 +38,7 @@ pub use inbox::{Longest, Received};
 #[doc(hidden)]
 pub use incoming::{Done, Limits, Load, Overdue, Underway};
 #[doc(hidden)]
-pub use serving::{Serve, unserved};
+pub use serving::{Serve, ending, unserved};
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -15,6 +15,8 @@ use crate::error::{Failure, FailureKind, timed_out};
 use crate::library::Running;
 use crate::program::{Timer, start_timer, stop_timer};
 use crate::skill::Skill;
+use crate::stream::items::wait;
+use crate::stream::{BoxItems, Flow, Streams, begun, failed, single};
 
 /// What a process serves. Every method may be called from any thread.
 pub trait Serve: Send + Sync {
@@ -31,6 +33,9 @@ pub trait Serve: Send + Sync {
         reactor: &Arc<Reactor>,
         done: Done,
     ) -> Option<Arc<dyn Underway>>;
+
+    /// Opens a call; `streams` are the arguments that are streams. May block.
+    fn open(&self, name: &str, arguments: &[u8], streams: Vec<BoxItems>) -> BoxItems;
 
     /// Takes no further call.
     fn close(&self);
@@ -72,10 +77,7 @@ impl Serve for Skills {
         done: Done,
     ) -> Option<Arc<dyn Underway>> {
         if self.closing.load(Ordering::SeqCst) {
-            let message = format!("the process that serves {name} is ending; it was not called");
-            done(Err(
-                Failure::new(FailureKind::Unavailable, message).of_skill(name)
-            ));
+            done(Err(ending(name)));
             return None;
         }
         let Some(skill) = self.by_name.get(name) else {
@@ -95,6 +97,33 @@ impl Serve for Skills {
         polled.run();
         Some(Arc::new(GoesOn(polled)))
     }
+
+    fn open(&self, name: &str, arguments: &[u8], streams: Vec<BoxItems>) -> BoxItems {
+        if self.closing.load(Ordering::SeqCst) {
+            return failed(ending(name));
+        }
+        let Some(skill) = self.by_name.get(name) else {
+            return failed(unserved(name));
+        };
+        if let Some(open) = skill.open {
+            let opening = open(skill.parameters, arguments.to_vec(), Streams::new(streams));
+            return Box::new(Flow::opening(skill.name, opening));
+        }
+        // One without streams brings its result.
+        let name = skill.name;
+        let outcome = match skill.begin {
+            None => (skill.encoded)(skill.parameters, arguments),
+            Some(begin) => {
+                let future = begin(skill.parameters, arguments.to_vec());
+                let mut running = Running::new(name, future);
+                wait(|context| running.poll(context.waker()))
+            }
+        };
+        match outcome {
+            Ok(result) => begun(single(result)),
+            Err(failure) => failed(failure.of_skill(name)),
+        }
+    }
 }
 
 fn offered(skill: &Skill) -> OfferedSkill {
@@ -104,6 +133,12 @@ fn offered(skill: &Skill) -> OfferedSkill {
         signature: (skill.signature)(),
         idempotent: skill.idempotent,
     }
+}
+
+/// The failure of a call that comes too late.
+pub fn ending(name: &str) -> Failure {
+    let message = format!("the process that serves {name} is ending; it was not called");
+    Failure::new(FailureKind::Unavailable, message).of_skill(name)
 }
 
 /// The failure of a call of what this process does not serve.

@@ -121,6 +121,11 @@ pub(super) enum Told {
 /// must not give up another one on the next.
 static LAST: AtomicU64 = AtomicU64::new(0);
 
+/// Returns a number for a call of this side.
+pub(super) fn next_number() -> u64 {
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
 enum Waiting {
     Thread(Arc<Waiter>),
     Callback { skill: String, done: OnOutcome },
@@ -145,7 +150,7 @@ impl Calls {
     /// Begins a call that this thread waits for; `None` after the end.
     pub(super) fn wait(&self) -> Option<(u64, Arc<Waiter>)> {
         let waiter = Waiter::of_this_thread();
-        let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = next_number();
         let mut table = lock(&self.table);
         if table.closed {
             return None;
@@ -161,7 +166,7 @@ impl Calls {
     /// # Errors
     /// After the end, `done` comes back.
     pub(super) fn start(&self, skill: &str, done: OnOutcome) -> Result<u64, OnOutcome> {
-        let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = next_number();
         let mut table = lock(&self.table);
         if table.closed {
             return Err(done);

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub mod spans;
+mod streams;
 mod tasks;
 
 use std::collections::HashMap;
@@ -61,6 +62,7 @@ pub struct FakeHost {
     pending: Mutex<HashMap<u64, Pending>>,
     running: (Mutex<usize>, Condvar),
     pub tasks: Tasks,
+    pub streams: streams::Streams,
 }
 
 /// A started call: where its outcome goes, and who polls it if it is async.
@@ -135,6 +137,10 @@ impl FakeHost {
                 spawn: tasks::spawn,
                 abort: tasks::abort,
                 run: tasks::run,
+                open: streams::open,
+                next: streams::next,
+                pull: streams::pull,
+                close_stream: streams::close_stream,
             },
             descriptor: abi::descriptor(),
             description: describe(),
@@ -147,6 +153,7 @@ impl FakeHost {
             pending: Mutex::default(),
             running: (Mutex::new(0), Condvar::new()),
             tasks: Tasks::default(),
+            streams: streams::Streams::default(),
         }));
         host.api.context = std::ptr::from_ref(host).cast();
         host

@@ -72,6 +72,13 @@ impl Poller {
         &self.waker
     }
 
+    /// Waits until it is woken.
+    pub fn wait(&self) {
+        let signals = self.signals.lock().unwrap();
+        let woken = self.changed.wait_while(signals, |signals| !signals.woken);
+        woken.unwrap().woken = false;
+    }
+
     /// How often a future was polled.
     pub fn polls(&self) -> usize {
         self.polls.load(Ordering::SeqCst)

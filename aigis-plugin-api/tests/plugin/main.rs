@@ -24,5 +24,6 @@ mod launch;
 mod panics;
 mod start;
 mod state;
+mod streams;
 
 use fake_host::FakeHost;

@@ -1,7 +1,7 @@
 """A client of AIGIS in Python: calls skills of a core, and serves skills of this process to everybody there.
 
 A folder to be copied into a program; it needs Python 3.8 and the package `msgpack`. It speaks `docs/protocol.md`,
-without the optional features. `python3 -m aigis_client --check docs/protocol-vectors.json` holds it against the
+with streams and without the other optional features. `python3 -m aigis_client --check docs/protocol-vectors.json` holds it against the
 frozen bytes.
 
     with aigis_client.connect() as core:
@@ -18,16 +18,21 @@ import threading
 import time
 import traceback
 
+from .streams import Items, Pump, Stream
 from .wire import (
     CALL,
     CANCEL,
+    END,
     ERROR,
     GOODBYE,
     HEADER,
     HELLO,
     IMPORT,
+    ITEM,
     KINDS,
+    MORE,
     OFFER,
+    OPEN,
     PROTOCOL,
     REPLY,
     SERVED,
@@ -46,6 +51,7 @@ from .wire import (
     Refused,
     SkillError,
     Some,
+    Superseded,
     TimedOut,
     TooLarge,
     Unavailable,
@@ -67,6 +73,7 @@ __all__ = [
     "Failure",
     "Import",
     "Internal",
+    "Items",
     "Mismatch",
     "NotConnected",
     "NotFound",
@@ -77,6 +84,8 @@ __all__ = [
     "Session",
     "SkillError",
     "Some",
+    "Stream",
+    "Superseded",
     "TimedOut",
     "TooLarge",
     "Unavailable",
@@ -203,11 +212,13 @@ class Session:
         self._lock = threading.Lock()  # of the tables
         self._writing = threading.Lock()  # of the stream, and of the list of imports
         self._calls, self._imports, self._serving, self._offered = {}, [], {}, {}
+        self._open = {}  # what this side has opened: its results, and what sends its arguments
+        self._opened = {}  # what the core has opened: what sends the results, and the arguments
         self._offering = threading.Lock()
         self._next = 0
         self._why = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        hello = {"magic": "AIGIS", "protocol": PROTOCOL, "features": [], "token": token, "client": client,
+        hello = {"magic": "AIGIS", "protocol": PROTOCOL, "features": ["streams"], "token": token, "client": client,
                  "pid": os.getpid(), "imports": []}  # fmt: skip
         try:
             self._connect(path)
@@ -233,8 +244,12 @@ class Session:
 
     def close(self):
         """Says goodbye. Calls that still wait fail."""
-        self._send(frame(GOODBYE, 0))
-        self._end("this side has closed the session")
+        why = "this side has closed the session"
+        with self._lock:
+            # Before the core answers by closing the connection.
+            self._why = self._why or why
+        self.send(frame(GOODBYE, 0))
+        self._end(why)
 
     def call(self, name, /, *positional, timeout=DEFAULT_TIMEOUT, **named):
         """Calls a skill by its full name and waits for the result, at most `timeout` seconds (None: for ever).
@@ -267,16 +282,60 @@ class Session:
             if why is None:
                 self._calls[number] = call
         if why is None:
-            self._send(data)
+            self.send(data)
         else:
             call.set_exception(CoreGone(f"the session has ended: {why}", skill=name))
         return call
+
+    def open(self, name, /, *positional, timeout=DEFAULT_TIMEOUT, **named):
+        """Calls a skill whose result, or some of whose arguments (`Items`), are streams; returns the `Stream` of its
+        items when it has begun. A skill whose result is no stream brings that as its one item.
+
+        `timeout` is for the beginning and for each item that is asked for (None: for ever).
+        """
+        given = [*positional, *named.values()]
+        streams = [value for value in given if isinstance(value, Items)]
+        plain = {key: None if isinstance(value, Items) else value for key, value in named.items()}
+        plain = plain or [None if isinstance(value, Items) else value for value in positional]
+        body = encode([len(streams), name, plain])
+        with self._lock:
+            self._next += 1
+            number, why = self._next, self._why
+            stream = Stream(self, number, 0, name, timeout)
+            pumps = [Pump(self, number, place, items.items) for place, items in enumerate(streams, 1)]
+            if why is None:
+                self._open[number] = stream, pumps
+        if why is not None:
+            raise CoreGone(f"the session has ended: {why}", skill=name)
+        self.send(frame(OPEN, number, body))
+        for pump in pumps:
+            pump.start()
+        return stream.begin()
+
+    def leave_stream(self, number, stream):
+        """Wants no more of a stream."""
+        if stream == 0:
+            with self._lock:
+                _, pumps = self._open.pop(number, (None, ()))
+            for pump in pumps:
+                pump.stop()
+        self.send(frame(CANCEL, number, timeout_ms=stream))
+
+    def forget_opened(self, number):
+        """Forgets a call that the core has opened; returns whether it was still open."""
+        with self._lock:
+            pump, arguments = self._opened.pop(number, (None, ()))
+        for stream in arguments:
+            stream.end(Cancelled("the call that the stream belongs to is over"))
+        if pump is not None:
+            pump.stop()
+        return pump is not None
 
     def give_up(self, number):
         """Stops waiting for a call and tells the core; returns it, or None if it was over."""
         call = self._take(number)
         if call is not None:
-            self._send(frame(CANCEL, number))
+            self.send(frame(CANCEL, number))
         return call
 
     def may_wait(self):
@@ -328,7 +387,8 @@ class Session:
         finally:
             os.close(folder)
 
-    def _send(self, data):
+    def send(self, data):
+        """Sends a frame."""
         with self._writing:
             self._write(data)
 
@@ -349,13 +409,19 @@ class Session:
 
     def _read(self):
         length, kind, number, timeout_ms = read_header(self._exactly(HEADER.size))
-        return kind, number, timeout_ms, read_body(kind, self._exactly(length))
+        data = self._exactly(length)
+        if kind == ITEM or (kind == END and not data):
+            # An item is decoded by whoever takes it.
+            return kind, number, timeout_ms, data
+        return kind, number, timeout_ms, read_body(kind, data)
 
     def _serve(self):
         try:
             while True:
                 kind, number, timeout_ms, body = self._read()
-                if kind == REPLY or (kind == ERROR and number):
+                if kind in (REPLY, ERROR) and self._end_open(number, failure_of(body) if kind == ERROR else None):
+                    pass
+                elif kind == REPLY or (kind == ERROR and number):
                     call = self._take(number)
                     # One that was given up is not waited for any more.
                     if call is not None:
@@ -366,6 +432,13 @@ class Session:
                     self._serving[number] = Running(timeout_ms)
                     # Also for one that is too many: this thread never writes, so it cannot be held up.
                     threading.Thread(target=self._answer, args=(number, *body), daemon=True).start()
+                elif kind in (OPEN, ITEM, MORE, END):
+                    self._stream(kind, number, timeout_ms, body)
+                elif kind == CANCEL and (timeout_ms or self.forget_opened(number)):
+                    # The time says which argument is not wanted any more.
+                    _, pumps = self._open.get(number, (None, ()))
+                    for pump in pumps[timeout_ms - 1 : timeout_ms]:
+                        pump.stop()
                 elif kind == CANCEL:
                     given_up = self._serving.pop(number, None)
                     if given_up is not None:
@@ -378,6 +451,65 @@ class Session:
             self._end(str(error))
         finally:
             self._socket.close()
+
+    def _end_open(self, number, failure):
+        """Ends a call that was opened; returns whether it was one."""
+        with self._lock:
+            stream, pumps = self._open.pop(number, (None, ()))
+        for pump in pumps:
+            pump.stop()
+        if stream is not None:
+            stream.end(failure)
+        return stream is not None
+
+    def _stream(self, kind, number, stream, body):
+        """Takes a frame about a stream, `stream` of the call `number`."""
+        if kind == OPEN:
+            count, name, arguments = body
+            feeds = [Stream(self, number, place, name) for place in range(1, count + 1)]
+            pump = Pump(self, number, 0, self._opened_items(name, arguments, feeds))
+            with self._lock:
+                self._opened[number] = pump, feeds
+            # The beginning needs no credit: the function is called before the first item is asked for.
+            threading.Thread(target=self._begin, args=(number, pump), daemon=True).start()
+            return
+        with self._lock:
+            results, pumps = self._open.get(number, (None, ()))
+            pump, feeds = self._opened.get(number, (None, ()))
+        if kind == MORE:
+            wanted = [pump] if stream == 0 and pump else pumps[stream - 1 : stream] if stream else []
+            for pump in wanted:
+                pump.grant(*body)
+            return
+        found = [results] if stream == 0 and results else feeds[stream - 1 : stream] if stream else []
+        for feed in found:
+            feed.take(body) if kind == ITEM else feed.end(failure_of(body) if body else None)
+
+    def _begin(self, number, pump):
+        items = pump._items
+        try:
+            pump._items = next(items)
+        except Failure as failure:
+            if self.forget_opened(number):
+                self.send(frame(ERROR, number, encode(failure.body())))
+            return
+        self.send(frame(ITEM, number))
+        pump.run()
+
+    def _opened_items(self, name, arguments, feeds):
+        """Yields what a skill that is opened has returned, to be iterated."""
+        skill = self._offered.get(name)
+        if skill is not None:
+            # A nil stands in the place of each parameter that is a stream.
+            parameters = skill[1]["signature"]["parameters"]
+            streams = iter(feeds)
+            for place, parameter in enumerate(parameters):
+                if isinstance(parameter["shape"], dict) and "Stream" in parameter["shape"]:
+                    key = parameter["name"] if isinstance(arguments, dict) else place
+                    arguments[key] = next(streams, None)
+        result = self._run(name, arguments)
+        is_stream = isinstance(skill[1]["signature"]["result"], dict) and "Stream" in skill[1]["signature"]["result"]
+        yield result if is_stream else [result]
 
     def _answer(self, number, name, arguments):
         call = _running.call = self._serving.get(number)
@@ -392,7 +524,7 @@ class Session:
             )
         # A cancelled call is not answered.
         if call is not None and self._serving.pop(number, None) is call:
-            self._send(answer)
+            self.send(answer)
 
     def _run(self, name, arguments):
         if len(self._serving) > MAX_RUNNING:
@@ -410,14 +542,18 @@ class Session:
         except Failure:
             raise
         except Exception as error:
-            chain, cause = [], error.__cause__
-            while cause is not None:
-                chain, cause = [*chain, str(cause)], cause.__cause__
-            kind = type(error)
-            payload = getattr(error, "payload", None)
-            raise SkillError(
-                str(error), type_name=f"{kind.__module__}.{kind.__qualname__}", chain=chain, payload=payload
-            ) from error
+            raise self.author_error(error) from error
+
+    def author_error(self, error):
+        """Makes the failure of an exception that a skill has raised."""
+        chain, cause = [], error.__cause__
+        while cause is not None:
+            chain, cause = [*chain, str(cause)], cause.__cause__
+        kind = type(error)
+        payload = getattr(error, "payload", None)
+        return SkillError(
+            str(error), type_name=f"{kind.__module__}.{kind.__qualname__}", chain=chain, payload=payload
+        )
 
     def _take(self, number):
         with self._lock:
@@ -427,8 +563,19 @@ class Session:
         with self._lock:
             self._why = self._why or why
             waiting, self._calls = self._calls, {}
+            open_, self._open = self._open, {}
+            opened, self._opened = self._opened, {}
         for given_up in list(self._serving.values()):
             given_up.cancelled.set()
+        for stream, pumps in open_.values():
+            message = f"the session has ended ({self._why}); whether {stream.skill} ran is unknown"
+            stream.end(CoreGone(message, skill=stream.skill))
+            for pump in pumps:
+                pump.stop()
+        for pump, feeds in opened.values():
+            pump.stop()
+            for feed in feeds:
+                feed.end(Cancelled("the caller is gone"))
         for call in waiting.values():
             message = f"the session has ended ({self._why}); whether {call.skill} ran is unknown"
             call.set_exception(CoreGone(message, skill=call.skill))

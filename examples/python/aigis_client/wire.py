@@ -9,8 +9,9 @@ MAX_BODY = 1 << 30
 SHORT = 64 << 10
 
 HEADER = struct.Struct("<IBQI")
-KINDS = "hello welcome import served call reply error cancel goodbye offer ring look".split()
+KINDS = [*"hello welcome import served call reply error cancel goodbye offer ring look".split(), None, *"open item more end".split()]
 (HELLO, WELCOME, IMPORT, SERVED, CALL, REPLY, ERROR, CANCEL, GOODBYE, OFFER) = range(1, 11)
+(OPEN, ITEM, MORE, END) = range(14, 18)
 
 # Values
 
@@ -226,6 +227,12 @@ class Refused(Failure):
     kind = "refused"
 
 
+class Superseded(Failure):
+    """The version that made the stream was replaced, and its time after that is over."""
+
+    kind = "superseded"
+
+
 class Internal(Failure):
     """A part of the core failed."""
 
@@ -273,8 +280,8 @@ def _is(value, what):
 def read_header(data):
     """Returns length, kind and number of a header, and the caller's time in milliseconds."""
     length, kind, number, timeout_ms = HEADER.unpack(data)
-    if not 1 <= kind <= len(KINDS):
-        raise ValueError(f"malformed frame: expected a kind from 1 to {len(KINDS)}, found {kind}")
+    if not 1 <= kind <= len(KINDS) or KINDS[kind - 1] is None:
+        raise ValueError(f"malformed frame: expected a kind from 1 to {len(KINDS)} but 13, found {kind}")
     most = MAX_BODY if kind in (CALL, REPLY, ERROR) else SHORT
     if length > (most if kind in (WELCOME, SERVED, CANCEL, GOODBYE) else MAX_BODY):
         raise ValueError(f"malformed frame: its body has {length} bytes, at most {most} are allowed")
@@ -286,11 +293,18 @@ def read_body(kind, data):
     if kind in (CANCEL, GOODBYE):
         return None
     body = decode(data)
+    if kind == OPEN:
+        if not isinstance(body, list) or len(body) != 3 or not _is(body[0], NUMBER):
+            raise ValueError("malformed frame: a call that is opened has a number of streams, a target and arguments")
+    if kind == MORE and not _is(body, "two numbers"):
+        raise ValueError("malformed frame: what is asked for is a number of items and one of bytes")
     if kind == CALL:
         if not isinstance(body, list) or len(body) != 2:
             raise ValueError("malformed frame: a call is an array of a target and the arguments")
         if not isinstance(body[0], str) and not (_is(body[0], NUMBER) and body[0] < 1 << 32):
             raise ValueError("malformed frame: the target of a call is the number of an import or the name of a skill")
+    if kind == END:
+        kind = ERROR
     if kind not in SHAPES:
         return body
     if not isinstance(body, dict):

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use aigis_plugin_api::__private::{Failure, FailureKind};
-use aigis_plugin_api::Value;
 use aigis_plugin_api::signature::{Parameter, Shape, Signature};
+use aigis_plugin_api::{CallError, Value};
 
 use super::super::error::Exit;
 use super::fake_core::{FakeCore, Outcome, failure, not_found, result};
@@ -327,4 +327,21 @@ fn mistakes_in_the_config_start_nothing() {
         assert!(ended.err.contains("mine.aigis:3:2"), "{ended:?}");
         assert!(!home.path().join("log").exists(), "nothing was started");
     }
+}
+
+#[test]
+fn a_stream_of_a_core_that_knows_none_is_refused_at_once() {
+    let home = tempfile::tempdir().expect("a home");
+    let _core = FakeCore::start(home.path(), std::process::id(), |_, _| None);
+    let session = aigis_plugin_api::connect(home.path()).expect("the core runs");
+    let refused = session.stream::<u64>("greeter.count", ());
+    let Err(CallError::Other(failure)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(failure.kind, FailureKind::Refused);
+    assert_eq!(failure.skill, "greeter.count");
+    assert!(
+        failure.message.contains("does not know streams"),
+        "{failure}"
+    );
 }

@@ -72,6 +72,7 @@ fn the_documented_core_manifest() {
         instances: None,
         isolate: false,
         call_timeout: None,
+        drain_timeout: None,
         max_message: None,
         host: Host::Local,
         launch: Launch::None,
@@ -383,6 +384,14 @@ fn a_call_timeout_is_a_number_of_seconds() {
         let mistakes = internal(&format!("CALL_TIMEOUT = {wrong}\n")).unwrap_err();
         assert_eq!(mistakes.len(), 1, "{wrong}: {mistakes}");
     }
+}
+
+#[test]
+fn a_drain_timeout_is_a_number_of_seconds() {
+    let parsed = internal("DRAIN_TIMEOUT = 0.5\n").unwrap();
+    assert_eq!(parsed.drain_timeout, Some(Duration::from_millis(500)));
+    let mistakes = internal("DRAIN_TIMEOUT = \"soon\"\n").unwrap_err();
+    assert_eq!(mistakes.len(), 1, "{mistakes}");
 }
 
 #[test]

@@ -255,6 +255,8 @@ impl Process {
         self.apart.serve(&generation, false);
         let life = Arc::clone(generation.life());
         let plugin = generation.plugin().clone();
+        // The core has given its streams their time.
+        generation.drain_within(Duration::ZERO);
         loader::retire(vec![generation]);
         let late = if !life.reaches(GenerationState::Retired, DRAIN) {
             format!("a call is still running in the plugin after {DRAIN:?}; cleanup skipped")

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use aigis_plugin_api::__private::{Backend, Failure, FailureKind, Request};
+use aigis_plugin_api::__private::{Backend, BoxItems, Expected, Failure, Request, failed};
 use aigis_plugin_api::session::frame::{Offer, OfferedSkill};
 use aigis_plugin_api::session::reactor::Reactor;
-use aigis_plugin_api::session::{Serve, Underway, unserved};
+use aigis_plugin_api::session::{Serve, Underway, ending, unserved};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -107,10 +107,7 @@ impl Apart {
 impl Services for Apart {
     fn call(&self, route: Route<'_>, arguments: &[u8]) -> Result<Vec<u8>, Failure> {
         if let Some(visit) = self.own(&route) {
-            let expected = match &route {
-                Route::Link(link) => Some(&link.expected),
-                _ => None,
-            };
+            let expected = expected_of(&route);
             return visit.serving().serve(expected, arguments, None);
         }
         self.request(&route, arguments, |request| self.core.call(request))
@@ -118,11 +115,7 @@ impl Services for Apart {
 
     fn start(&self, route: Route<'_>, arguments: &[u8], done: Done) -> Option<Arc<dyn Underway>> {
         if let Some(visit) = self.own(&route) {
-            let expected = match &route {
-                Route::Link(link) => Some(&link.expected),
-                _ => None,
-            };
-            return match visit.serving().admit(expected) {
+            return match visit.serving().admit(expected_of(&route)) {
                 Ok(()) => loader::begin(visit, arguments, None, done),
                 Err(failure) => {
                     done(Err(failure));
@@ -135,6 +128,18 @@ impl Services for Apart {
             core: Arc::clone(&self.core),
             number,
         }))
+    }
+
+    fn open(&self, route: Route<'_>, arguments: &[u8], streams: Vec<BoxItems>) -> BoxItems {
+        if let Some(visit) = self.own(&route) {
+            return match visit.serving().admit(expected_of(&route)) {
+                Ok(()) => visit.serving().open(arguments, streams, None),
+                Err(failure) => failed(failure),
+            };
+        }
+        self.request(&route, arguments, |request| {
+            self.core.open(request, streams)
+        })
     }
 
     fn after(&self, time: Duration, then: Box<dyn FnOnce() + Send>) -> AbortHandle {
@@ -180,6 +185,14 @@ impl Services for Apart {
 
     fn record(&self, plugin: &PluginName, around: &Around, record: &Record<'_>) {
         self.logs.record(plugin.as_str(), around, record);
+    }
+}
+
+/// Returns what the caller was compiled with.
+fn expected_of<'r>(route: &Route<'r>) -> Option<&'r Expected> {
+    match route {
+        Route::Link(link) => Some(&link.expected),
+        Route::Name(_) | Route::Pinned(_) => None,
     }
 }
 
@@ -236,9 +249,7 @@ impl Serve for Served {
         done: Done,
     ) -> Option<Arc<dyn Underway>> {
         if self.closing.load(Ordering::SeqCst) {
-            let message = format!("the process that serves {name} is ending; it was not called");
-            let failure = Failure::new(FailureKind::Unavailable, message);
-            done(Err(failure.of_skill(name)));
+            done(Err(ending(name)));
             return None;
         }
         match self.apart.own(&Route::Name(name)) {
@@ -247,6 +258,17 @@ impl Serve for Served {
                 done(Err(unserved(name)));
                 None
             }
+        }
+    }
+
+    fn open(&self, name: &str, arguments: &[u8], streams: Vec<BoxItems>) -> BoxItems {
+        if self.closing.load(Ordering::SeqCst) {
+            return failed(ending(name));
+        }
+        match self.apart.own(&Route::Name(name)) {
+            // Its caller's time is ended by its caller, as of all that is opened.
+            Some(visit) => visit.serving().open(arguments, streams, None),
+            None => failed(unserved(name)),
         }
     }
 

@@ -45,6 +45,7 @@ fn greeting(change: impl FnOnce(&mut Hello)) -> Vec<u8> {
 fn unknown_kinds_and_giant_lengths() {
     check(&header(0, 0), "this one of kind 0");
     check(&header(0, 13), "this one of kind 13");
+    check(&header(0, 18), "this one of kind 18");
     check(&header(0, 127), "this one of kind 127");
     // The highest bit says that the body is attached.
     check(&header(0, 128), "this one of kind 0");

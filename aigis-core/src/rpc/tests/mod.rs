@@ -11,6 +11,7 @@ mod raw;
 mod reconnect;
 mod ring;
 mod socket;
+mod streams;
 mod threads;
 
 use std::collections::{HashMap, HashSet};
@@ -21,7 +22,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::Duration;
 
-use aigis_plugin_api::__private::{Failure, FailureKind};
+use aigis_plugin_api::__private::{BoxItems, Failure, FailureKind};
 use aigis_plugin_api::codec;
 use aigis_plugin_api::session::frame::{
     self, Call, Header, Hello, Import, Kind, Library, MAGIC, Offer, PROTOCOL, Served, Target,
@@ -67,6 +68,8 @@ struct Answers {
     later: Mutex<HashMap<String, Done>>,
     /// How often `t.count` and `t.again` have run, by their keys.
     runs: Mutex<HashMap<String, u32>>,
+    /// How many items `t.numbers` has made.
+    made: Arc<AtomicU64>,
     /// What is told of imports: how many times their plugin was swapped.
     swaps: AtomicU64,
     /// What is sent of portable skills.
@@ -318,6 +321,17 @@ impl Service for Answers {
         self.begin(session.id, (name, None), arguments, timeout, done)
     }
 
+    fn open(
+        &self,
+        session: &SessionInfo,
+        name: &str,
+        arguments: &[u8],
+        streams: Vec<BoxItems>,
+        _: Option<Duration>,
+    ) -> BoxItems {
+        self.stream(session.id, name, arguments, streams)
+    }
+
     fn offer(&self, _: &Arc<SessionInfo>, _: Offer, _: Arc<dyn Callee>, answer: Answer) {
         let message = "nobody may offer anything here";
         answer(Err(Failure::new(FailureKind::Refused, message)));
@@ -374,6 +388,7 @@ impl Core {
             events: Mutex::new(sender),
             later: Mutex::default(),
             runs: Mutex::default(),
+            made: Arc::default(),
             swaps: AtomicU64::new(0),
             code: Mutex::default(),
         });
@@ -432,8 +447,10 @@ impl Core {
         assert_eq!(header.kind, Kind::Welcome);
         let welcome: Welcome = frame::decode_body(&body).expect("a welcome");
         assert_eq!(welcome.core_pid, CORE_PID);
-        let known = [feature::ATTACHED, feature::RING, feature::OFFERS];
-        let known: Vec<_> = known.into_iter().chain(feature::PORTABLE).collect();
+        let known: Vec<_> = feature::ALWAYS
+            .into_iter()
+            .chain(feature::PORTABLE)
+            .collect();
         assert_eq!(welcome.features, known);
         self.wait_for(&Event::Admitted(welcome.session));
         raw

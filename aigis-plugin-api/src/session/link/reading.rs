@@ -125,7 +125,11 @@ impl Link {
         if wishes.writing || !stays {
             self.watch_for(&wishes);
         }
+        let has_room = !wishes.writing;
         drop(wishes);
+        if has_room {
+            self.streams.has_room();
+        }
         if stays && !lent {
             self.reactor
                 .lend(Weak::clone(&self.me) as Weak<dyn Watched>);

@@ -79,12 +79,16 @@ impl Link {
             return self.side.take(&me, frame);
         }
         match header.kind {
+            Kind::Reply if self.end_ours(header.call, Ok(())) => {}
             Kind::Reply => self.tell(self.calls.complete(header.call, Ok(frame.body)), errands),
             Kind::Error if header.call == 0 => {
                 self.finish(End::Refused(Failure::decode(&frame.body)));
             }
             Kind::Error => {
                 let failure = Failure::decode(&frame.body);
+                if self.end_ours(header.call, Err(failure.clone())) {
+                    return Ok(());
+                }
                 self.tell(self.calls.complete(header.call, Err(failure)), errands);
             }
             Kind::Call => {
@@ -98,7 +102,16 @@ impl Link {
             Kind::Cancel => {
                 // The call may lie in the ring, whoever read the socket first.
                 self.drain(errands)?;
-                self.incoming.cancel(header.call);
+                if header.timeout_ms == 0 {
+                    self.incoming.cancel(header.call);
+                    self.cancel_theirs(header.call);
+                } else if let Some(pump) = self.streams.pump(header.call, header.timeout_ms) {
+                    // It stands for the number of an argument that nobody wants any more.
+                    pump.stop(None);
+                }
+            }
+            Kind::Open | Kind::Item | Kind::More | Kind::End => {
+                self.receive_streaming(&me, frame)?;
             }
             Kind::Goodbye => self.finish(End::Goodbye),
             Kind::Look => self.drain(errands)?,
