@@ -45,7 +45,7 @@ fn greeting(change: impl FnOnce(&mut Hello)) -> Vec<u8> {
 fn unknown_kinds_and_giant_lengths() {
     check(&header(0, 0), "this one of kind 0");
     check(&header(0, 13), "this one of kind 13");
-    check(&header(0, 18), "this one of kind 18");
+    check(&header(0, 20), "this one of kind 20");
     check(&header(0, 127), "this one of kind 127");
     // The highest bit says that the body is attached.
     check(&header(0, 128), "this one of kind 0");
@@ -61,6 +61,8 @@ fn kinds_that_only_the_core_sends() {
     check(&plain(Kind::Welcome, 0, &[]), "Welcome");
     check(&plain(Kind::Served, 0, &[0x80]), "Served");
     check(&plain(Kind::Ring, 0, &[]), "Ring");
+    check(&plain(Kind::Page, 0, &[]), "Page");
+    check(&plain(Kind::Library, 0, &[0x80]), "Library");
     check(&greeting(|_| ()), "a second hello");
 }
 
