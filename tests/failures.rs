@@ -1,6 +1,7 @@
 //! Every kind of failure, as a caller in Rust sees it over a session: one way to come to each.
 
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -58,7 +59,8 @@ impl Scene {
         plugins::external(&home, "holder", "", script);
         home.config(
             "[core]\nworkshop = { source = \"{sources}/workshop\", max_message = \"1 MiB\" }\n\n\
-             [internal]\nforge = \"{sources}/forge\"\n\n[external]\nholder = \"{sources}/holder\"\n",
+             [internal]\nforge = { source = \"{sources}/forge\", restart = 1 }\n\n\
+             [external]\nholder = \"{sources}/holder\"\n",
         );
         let core = Core::start(&home);
         let session = connect(home.path()).expect("the core runs");
@@ -146,7 +148,8 @@ impl Scene {
                 let process: u32 = self.session.call("forge.pid", ()).expect("is served");
                 let held = ("forge.hold", "held");
                 self.call_during(held, ("forge.saw", "holds held"), || {
-                    let status = std::process::Command::new("kill")
+                    self.keep_forge_down();
+                    let status = Command::new("kill")
                         .args(["-s", "KILL", &process.to_string()])
                         .status();
                     assert!(status.expect("kill runs").success());
@@ -166,6 +169,14 @@ impl Scene {
             }
             other => panic!("there is no way yet to come to {other:?}"),
         }
+    }
+
+    /// Has the next process of the forge wait in its `new`, which writes a file, until somebody reads that.
+    fn keep_forge_down(&self) {
+        let file = self.home.path().join("data/forge/opened");
+        std::fs::remove_file(&file).expect("was written");
+        let made = Command::new("mkfifo").arg(&file).status();
+        assert!(made.expect("mkfifo runs").success());
     }
 
     /// Makes more calls than the core takes, in many sessions.

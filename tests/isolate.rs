@@ -1,11 +1,13 @@
 //! Libraries that run in processes of their own: the same from outside, and what they do to their process
 //! is done to that alone.
 
-use std::sync::mpsc::channel;
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use aigis_core::host::Isolation;
+use aigis_core::host::{Event, Isolation, Observer};
 use aigis_core::{Host, PluginStatus, State};
 use aigis_plugin_api::{CallError, Session, SkillFailure, Stream, Value, connect};
 
@@ -22,6 +24,29 @@ type Dynamic<T> = Result<T, CallError<SkillFailure>>;
 fn of(host: &Host, name: &str) -> PluginStatus {
     let found = host.status().into_iter().find(|one| one.name == name);
     found.expect("is in the config")
+}
+
+/// Counts the processes that have left a sign of theirs whenever their plugin is said to be ready.
+struct UpWhenReady {
+    data: PathBuf,
+    found: Mutex<Sender<usize>>,
+}
+
+impl Observer for UpWhenReady {
+    fn event(&self, event: &Event<'_>) {
+        if let Event::State { state, .. } = event
+            && *state == State::Ready
+        {
+            let signs = self.data.read_dir().into_iter().flatten().flatten();
+            let up = signs.filter(|sign| sign.file_name().as_encoded_bytes().starts_with(b"up-"));
+            // The test may have heard enough.
+            let _ = self
+                .found
+                .lock()
+                .expect("no panic while held")
+                .send(up.count());
+        }
+    }
 }
 
 fn kill(pid: u32, signal: &str) {
@@ -346,8 +371,16 @@ fn the_library_of_a_hybrid_is_isolated_beside_its_program() {
         #[aigis_plugin_api::skills]\n\
         pub mod lathe { pub fn pid() -> u32 { std::process::id() } }\n";
     const PROGRAM: &str = "\
+        pub struct Spindle;\n\
         #[aigis_plugin_api::skills]\n\
-        pub mod spindle { pub fn pid() -> u32 { std::process::id() } }\n\
+        impl Spindle {\n\
+            pub fn new(ctx: &aigis_plugin_api::Context) -> Self {\n\
+                let name = format!(\"up-{}\", std::process::id());\n\
+                std::fs::write(ctx.data().join(name), []).expect(\"writes\");\n\
+                Self\n\
+            }\n\
+            pub fn pid(&self) -> u32 { std::process::id() }\n\
+        }\n\
         #[aigis_plugin_api::launch]\n\
         fn launch() { loop { std::thread::park() } }\n";
     let _deadline = Deadline::begin(DEADLINE);
@@ -366,9 +399,17 @@ fn the_library_of_a_hybrid_is_isolated_beside_its_program() {
     home.config(
         "[internal]\nlathe = { source = \"{sources}/lathe\", isolate = true, instances = 2, restart = 3 }\n",
     );
-    let host = home.host();
+    let (sender, found) = channel();
+    let observer = Arc::new(UpWhenReady {
+        data: home.path().join("data/lathe"),
+        found: Mutex::new(sender),
+    });
+    let host = home.builder().observer(observer).start().expect("starts");
+    // Its library is up before its program is launched; that alone does not make it ready.
+    assert_eq!(found.recv_timeout(DEADLINE), Ok(2));
     let status = of(&host, "lathe");
     assert_eq!(status.state, State::Ready, "{}", home.plugin_log("lathe"));
+    assert_eq!(status.generation, 1);
     let pids: Vec<u32> = status.processes.iter().filter_map(|it| it.pid).collect();
     let [library, first, second] = pids[..] else {
         panic!("{status:?}");

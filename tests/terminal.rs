@@ -145,6 +145,7 @@ fn lists_have_their_form(home: &TestHome) {
             ],
             "crash": null,
             "slow_calls": [],
+            "overdue_calls": [],
             "serving": [],
             "isolated": null,
             "processes": [],

@@ -80,6 +80,7 @@ pub(crate) struct Candidate {
 
 impl Plugin {
     pub(crate) fn new(entry: PluginEntry, crash: Option<Crash>) -> Self {
+        let processes = Processes::new(entry.kind != PluginKind::Core);
         Self {
             offering: Offering::new(&entry.name),
             entry,
@@ -95,7 +96,7 @@ impl Plugin {
                 isolation: None,
                 lives: Vec::new(),
                 apart: Vec::new(),
-                processes: Processes::default(),
+                processes,
             }),
             running: Mutex::default(),
         }
@@ -188,11 +189,15 @@ impl Plugin {
         lock(&self.live).processes.forget(|_| true);
     }
 
-    /// Says how one of its processes is, and with that the plugin.
+    /// Says how one of its processes is, and with that the plugin. What a plugin comes to that is being
+    /// stopped says whoever stops it.
     pub(super) fn process_is(&self, inner: &Inner, role: Role, now: Condition) {
         let state = {
             let mut live = lock(&self.live);
             if !live.processes.note(role, now) {
+                return;
+            }
+            if live.state == State::Stopping {
                 return;
             }
             let Some(together) = live.processes.together() else {

@@ -58,30 +58,41 @@ struct Known {
 }
 
 /// The processes of one plugin, those that have ended for good included.
-#[derive(Debug, Default)]
-pub(super) struct Processes(Vec<Known>);
+#[derive(Debug)]
+pub(super) struct Processes {
+    /// The plugin has a program, also while that is not launched yet.
+    has_program: bool,
+    known: Vec<Known>,
+}
 
 impl Processes {
+    pub(super) fn new(has_program: bool) -> Self {
+        Self {
+            has_program,
+            known: Vec::new(),
+        }
+    }
+
     /// Expects this one, in the place of the one before in the same role.
     pub(super) fn begin(&mut self, role: Role) {
-        self.0.retain(|known| known.role != role);
-        self.0.push(Known {
+        self.known.retain(|known| known.role != role);
+        self.known.push(Known {
             role,
             now: Condition::of(State::Starting, None),
             restarts: 0,
             was_ready: false,
         });
-        self.0.sort_by_key(|known| known.role);
+        self.known.sort_by_key(|known| known.role);
     }
 
     /// Forgets those that `gone` names.
     pub(super) fn forget(&mut self, gone: impl Fn(Role) -> bool) {
-        self.0.retain(|known| !gone(known.role));
+        self.known.retain(|known| !gone(known.role));
     }
 
     /// Notes how one is; false if it is not known.
     pub(super) fn note(&mut self, role: Role, mut now: Condition) -> bool {
-        let Some(known) = self.0.iter_mut().find(|known| known.role == role) else {
+        let Some(known) = self.known.iter_mut().find(|known| known.role == role) else {
             return false;
         };
         known.was_ready |= now.state == State::Ready;
@@ -94,20 +105,27 @@ impl Processes {
     }
 
     pub(super) fn count_restart(&mut self, role: Role) {
-        if let Some(known) = self.0.iter_mut().find(|known| known.role == role) {
+        if let Some(known) = self.known.iter_mut().find(|known| known.role == role) {
             known.restarts += 1;
         }
     }
 
     /// Returns what they come to together; `None` if there are none.
     ///
-    /// A plugin is ready when all of its processes are. From then on it stays so for as long as one of
-    /// them is: the others are started again beside it. Without its isolated library it is not ready.
+    /// A plugin is ready when all of its processes are, also those that come last. From then on it stays
+    /// so for as long as one of them is: the others are started again beside it. Without its isolated
+    /// library it is not ready.
     pub(super) fn together(&self) -> Option<Condition> {
-        let library = self.0.iter().find(|known| known.role == Role::Library);
-        let programs = || self.0.iter().filter(|known| known.role != Role::Library);
+        let library = self.known.iter().find(|known| known.role == Role::Library);
+        let programs = || {
+            self.known
+                .iter()
+                .filter(|known| known.role != Role::Library)
+        };
         let state = match (library.map(|known| known.now.state), state_of(programs())) {
             (Some(State::Ready), Some(program)) => program,
+            // The program of a hybrid is launched when its library serves.
+            (Some(State::Ready), None) if self.has_program => State::Starting,
             (Some(library), _) => library,
             (None, program) => program?,
         };
@@ -120,9 +138,9 @@ impl Processes {
     }
 
     fn error(&self) -> Option<String> {
-        let wrong = self.0.iter().find(|known| known.now.error.is_some())?;
+        let wrong = self.known.iter().find(|known| known.now.error.is_some())?;
         let error = wrong.now.error.clone()?;
-        Some(match (wrong.role, self.0.len()) {
+        Some(match (wrong.role, self.known.len()) {
             (_, 1) => error,
             (Role::Library, _) => format!("library: {error}"),
             (Role::Program(number), _) => format!("instance {number}: {error}"),
@@ -130,7 +148,7 @@ impl Processes {
     }
 
     pub(super) fn status(&self) -> Vec<ProcessStatus> {
-        let all = self.0.iter().map(|known| ProcessStatus {
+        let all = self.known.iter().map(|known| ProcessStatus {
             instance: known.role.instance(),
             state: known.now.state,
             pid: known.now.pid,
@@ -159,7 +177,7 @@ mod tests {
     use super::*;
 
     fn of(count: u32) -> Processes {
-        let mut all = Processes::default();
+        let mut all = Processes::new(true);
         for number in 0..count {
             all.begin(Role::Program(number));
         }
@@ -216,6 +234,23 @@ mod tests {
         assert!(!all.note(Role::Library, Condition::of(State::Ready, None)));
         all.forget(|role| role == Role::Program(0));
         assert_eq!(all.together(), None);
+    }
+
+    #[test]
+    fn before_its_program_a_hybrid_is_not_ready() {
+        let serves = Condition::of(State::Ready, Some(9));
+        for (has_program, state) in [(true, State::Starting), (false, State::Ready)] {
+            let mut all = Processes::new(has_program);
+            all.begin(Role::Library);
+            assert!(all.note(Role::Library, serves.clone()));
+            assert_eq!(all.together().map(|it| it.state), Some(state));
+        }
+        let mut all = of(0);
+        all.begin(Role::Library);
+        all.note(Role::Library, serves);
+        (0..2).for_each(|number| all.begin(Role::Program(number)));
+        assert_eq!(is(&mut all, 0, State::Ready), State::Starting);
+        assert_eq!(is(&mut all, 1, State::Ready), State::Ready);
     }
 
     #[test]

@@ -171,14 +171,6 @@ impl Inner {
         for one in &mut *set {
             one.running.library = one.next.take();
             one.plugin.serves(one.running.library.as_ref());
-            match &one.running.library {
-                Some(Library::Loaded(generation)) => {
-                    generation.serves();
-                    one.plugin.has_library_process(false);
-                }
-                Some(Library::Isolated(isolated)) => isolated.serves(self, one.plugin),
-                None => {}
-            }
             if let Some(library) = &one.running.library {
                 one.plugin.runs_generation(one.number);
                 self.announce(one.plugin, library);
@@ -186,6 +178,18 @@ impl Inner {
         }
         self.tell_swaps();
         library::retire(old);
+        // With a library in a process of its own its plugin may be ready. Last, so that the process of
+        // the old one has no say in that any more, and all else that is known of it is the new one's.
+        for one in &*set {
+            match &one.running.library {
+                Some(Library::Isolated(isolated)) => isolated.serves(self, one.plugin),
+                Some(Library::Loaded(generation)) => {
+                    generation.serves();
+                    one.plugin.has_library_process(false);
+                }
+                None => one.plugin.has_library_process(false),
+            }
+        }
         Ok(())
     }
 
