@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aigis_plugin_api::session::frame::{self, Hello, Kind, MAGIC, Offer, OfferedSkill, PROTOCOL};
 use aigis_plugin_api::signature::{Shape, Signature};
-use aigis_plugin_api::{CallError, FailureKind, Session, SkillFailure, Value, connect};
+use aigis_plugin_api::{CallError, FailureKind, Session, SkillFailure, Stream, Value, connect};
 
 use crate::support::core::Core;
 use crate::support::home::TestHome;
@@ -58,7 +58,8 @@ impl Scene {
                       exec sleep 1000";
         plugins::external(&home, "holder", "", script);
         home.config(
-            "[core]\nworkshop = { source = \"{sources}/workshop\", max_message = \"1 MiB\" }\n\n\
+            "[core]\nworkshop = { source = \"{sources}/workshop\", max_message = \"1 MiB\", \
+             drain_timeout = 0.05 }\n\n\
              [internal]\nforge = { source = \"{sources}/forge\", restart = 1 }\n\n\
              [external]\nholder = \"{sources}/holder\"\n",
         );
@@ -142,6 +143,19 @@ impl Scene {
             }
             FailureKind::TooLarge => self.call("workshop.echo", (vec![7_u8; 2 << 20],)),
             FailureKind::Refused => self.call("aigis.start", ("workshop",)),
+            FailureKind::Superseded => {
+                let all = (u64::MAX, 0);
+                let mut count: Stream<u64> = self
+                    .session
+                    .stream("workshop.count", all)
+                    .expect("it begins");
+                assert_eq!(count.next(), Some(Ok(0)));
+                let reload = ("workshop", true);
+                let reloaded: Result<Value, _> =
+                    self.session.call_within("aigis.reload", reload, DEADLINE);
+                reloaded.expect("it is reloaded");
+                untyped(count.find_map(Result::err).expect("it has had its time"))
+            }
             FailureKind::Overloaded => self.overload(),
             FailureKind::Internal => self.misunderstand(),
             FailureKind::Disconnected => {
@@ -274,6 +288,7 @@ fn untyped(error: CallError) -> Failed {
         },
         CallError::Cancelled { skill } => CallError::Cancelled { skill },
         CallError::NotConnected { message } => CallError::NotConnected { message },
+        CallError::Superseded { skill, message } => CallError::Superseded { skill, message },
         other => panic!("expected another error, found {other:?}"),
     }
 }
@@ -312,6 +327,7 @@ fn check(kind: FailureKind, error: &Failed) {
         (FailureKind::Unavailable, CallError::Unavailable { skill, .. }) => {
             (skill, "was not called")
         }
+        (FailureKind::Superseded, CallError::Superseded { skill, .. }) => (skill, "DRAIN_TIMEOUT"),
         (FailureKind::Overloaded, CallError::Overloaded { .. }) => {
             assert!(
                 error.to_string().contains("the call was not run"),
