@@ -24,6 +24,9 @@ const TRY_AGAIN: u32 = 64;
 const LOOKS: u32 = 40;
 /// A thread that gave way for longer than this has found somebody else at work.
 const OTHERS: Duration = Duration::from_micros(60);
+/// It may have been the other side that was at work, if what it waited for is there, and after no longer
+/// than this.
+const OTHER_SIDE: Duration = Duration::from_micros(500);
 /// For how long nobody spins after that, in nanoseconds: to find out costs as much as whoever is at work
 /// takes, so it doubles each time that somebody is found again soon.
 const BUSY: RangeInclusive<u64> = 5_000_000..=1_000_000_000;
@@ -144,17 +147,38 @@ pub(super) fn spin(
     begun: Instant,
     window: Duration,
     crowded: impl Fn() -> bool,
+    look: impl FnMut() -> bool,
+) -> Option<Duration> {
+    spin_from(LOOKS, begun, window, crowded, look)
+}
+
+/// Does the same for what somebody brings who has just been woken, perhaps to run on this very core: who
+/// looks gives way at once.
+pub(super) fn spin_for_woken(
+    begun: Instant,
+    window: Duration,
+    look: impl FnMut() -> bool,
+) -> Option<Duration> {
+    spin_from(0, begun, window, || false, look)
+}
+
+fn spin_from(
+    mut looks: u32,
+    begun: Instant,
+    window: Duration,
+    crowded: impl Fn() -> bool,
     mut look: impl FnMut() -> bool,
 ) -> Option<Duration> {
     let mut at = begun;
     loop {
         let crowded = crowded();
-        for _ in 0..if crowded { 1 } else { LOOKS } {
+        for _ in 0..if crowded { 1 } else { looks } {
             if look() {
                 return Some(at - begun);
             }
             hint::spin_loop();
         }
+        looks = LOOKS;
         let before = Instant::now();
         if before - begun > window {
             return None;
@@ -162,9 +186,13 @@ pub(super) fn spin(
         // Gives way, and learns from how long that takes whether somebody wanted the core.
         thread::yield_now();
         at = Instant::now();
-        if at - before > OTHERS && !crowded {
-            found_others();
-            return look().then(|| at - begun);
+        let gave_way = at - before;
+        if gave_way > OTHERS && !crowded {
+            let came = look();
+            if !came || gave_way > OTHER_SIDE {
+                found_others();
+            }
+            return came.then(|| at - begun);
         }
     }
 }

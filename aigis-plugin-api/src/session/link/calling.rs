@@ -14,7 +14,7 @@ use crate::session::frame::{self, Kind};
 use crate::session::inbox::Inbox;
 use crate::session::lock;
 use crate::session::outbox::Packet;
-use crate::session::spin::spin;
+use crate::session::spin::{spin, spin_for_woken};
 use crate::session::waiting::{Mode, Told, Waiter};
 
 /// Calls of this side.
@@ -256,7 +256,7 @@ impl Link {
             self.look(inbox, false, errands);
             waiter.is_done() || self.end.get().is_some()
         };
-        let took = spin(Instant::now(), window, || false, look);
+        let took = spin_for_woken(Instant::now(), window, look);
         self.late_answer.took(took.unwrap_or(window * 2));
         self.hand_off(errands);
     }
