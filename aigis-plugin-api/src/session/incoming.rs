@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::frame::{Call, Header, Kind, Target};
@@ -15,6 +16,9 @@ use crate::error::{Failure, FailureKind, timed_out};
 
 /// How many times the limits a connection may reach that is read on for the sake of answers.
 const BEYOND: usize = 4;
+
+/// After so many calls of one connection in a row, whoever else waits for a core has it.
+const TURN: usize = 32;
 
 /// Hears the outcome of a call; the caller gets it as it is.
 pub type Done = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
@@ -373,6 +377,7 @@ impl Incoming {
     /// Runs what waits on this thread, one after the other; another thread comes to help when more
     /// waits than this one has at hand.
     pub(super) fn work(&self, link: &Arc<Link>) {
+        let mut ran = 0;
         let mut state = self.lock();
         while let Some(number) = state.queue.pop_front() {
             state.begun += 1;
@@ -405,6 +410,10 @@ impl Incoming {
                 self.lock().called = false;
             }
             self.run(link, number, begun, job);
+            ran += 1;
+            if ran % TURN == 0 {
+                thread::yield_now();
+            }
             state = self.lock();
         }
     }

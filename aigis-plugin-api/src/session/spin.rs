@@ -29,7 +29,7 @@ const OTHERS: Duration = Duration::from_micros(60);
 const OTHER_SIDE: Duration = Duration::from_micros(500);
 /// For how long nobody spins after that, in nanoseconds: to find out costs as much as whoever is at work
 /// takes, so it doubles each time that somebody is found again soon.
-const BUSY: RangeInclusive<u64> = 5_000_000..=1_000_000_000;
+const BUSY: RangeInclusive<u64> = 5_000_000..=250_000_000;
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// Until when the machine is taken for busy, in nanoseconds.

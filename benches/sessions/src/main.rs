@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod aigis;
+mod burden;
 mod child;
 mod goal;
 mod limits;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use session_peers::{Failed, orders};
 
 use crate::aigis;
+use crate::burden::Burden;
 use crate::peer::Peer;
 
 /// The first argument of a process in a role.
@@ -18,6 +19,8 @@ pub(crate) const BUSY: &str = "busy";
 pub(crate) const CORE: &str = "core";
 /// Holds many sessions; then the home of their core.
 pub(crate) const HOLD: &str = "hold";
+/// Is a burden to others; then which, and the home of their core.
+pub(crate) const BURDEN: &str = "burden";
 /// Calls skills whose code was brought to it; then the home of their core.
 pub(crate) const PORTABLE: &str = "portable";
 /// Serves as a peer; then its name and its place.
@@ -32,6 +35,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         [BUSY] => busy(),
         [CORE, home, target] => aigis::serve(Path::new(home), Path::new(target)),
         [HOLD, home] => aigis::hold(Path::new(home)),
+        [BURDEN, name, home] => Burden::be(name, Path::new(home)),
         [PORTABLE, home] => aigis::call_portable(Path::new(home)),
         [SERVE, peer, place] => Peer::named(peer).and_then(|peer| peer.serve(Path::new(place))),
         [CALL, peer, place] => Peer::named(peer).and_then(|peer| peer.call(Path::new(place))),

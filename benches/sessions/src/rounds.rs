@@ -26,7 +26,7 @@ pub(crate) struct Tallies {
 }
 
 impl Tallies {
-    fn push(&mut self, tally: &Tally) {
+    pub(crate) fn push(&mut self, tally: &Tally) {
         self.p50.push(tally.p50 / 1e3);
         self.p99.push(tally.p99 / 1e3);
         self.mean.push(tally.mean / 1e3);

@@ -6,14 +6,16 @@ use std::time::Duration;
 use session_peers::{Failed, Order};
 
 use crate::aigis::Core;
+use crate::burden::Burden;
 use crate::child::Child;
 use crate::goal::Goals;
+use crate::peer::Pair;
 use crate::peer::Peer::{
     self, Aigis, AigisSocket, AigisValue, Iceoryx2, Memory, Python, Raw, Tarpc, Tokio, Tonic,
 };
 use crate::process;
 use crate::python;
-use crate::role::{BUSY, HOLD, PORTABLE};
+use crate::role::{BURDEN, BUSY, HOLD, PORTABLE};
 use crate::rounds::{Field, Found, Tallies};
 use crate::table::{self, Figures};
 
@@ -28,12 +30,13 @@ pub(crate) struct Row {
     pub(crate) run: fn(usize, &mut Goals) -> Result<(), Failed>,
 }
 
-pub(crate) const ROWS: [Row; 10] = [
+pub(crate) const ROWS: [Row; 11] = [
     row("echo", "64 bytes, one caller, back to back", echo),
     row("paced", "64 bytes, once per 10 ms", paced),
     row("busy", "64 bytes, every core kept busy by others", busy),
     row("socket", "64 bytes, the session's socket alone", socket),
     row("threads", "64 bytes, eight callers at once", threads),
+    row("fair", "64 bytes, next to clients that are a burden", fair),
     row("large", "1 MiB there and back, one caller", large),
     row("portable", "a skill brought to its caller", portable),
     row("python", "64 bytes, next to Python's manager", python),
@@ -132,6 +135,53 @@ fn busy(rounds: usize, goals: &mut Goals) -> Result<(), Failed> {
     println!();
     at_most(goals, &found, "p50", p50, (Aigis, Raw), 1.2);
     at_most(goals, &found, "mean", mean, (Aigis, Raw), 1.2);
+    Ok(())
+}
+
+/// What a burden costs the others, against what unrelated work costs them that keeps the cores equally busy.
+fn fair(rounds: usize, goals: &mut Goals) -> Result<(), Failed> {
+    let order = Order {
+        slice: Duration::from_millis(300),
+        ..SMALL
+    };
+    let core = Core::start()?;
+    let home = core.home().to_str().ok_or("the home is not UTF-8")?;
+    let mut honest = Pair::start(Aigis, core.home())?;
+    let mut slice = |found: &mut Tallies, load: Vec<Child>| -> Result<(), Failed> {
+        found.push(&honest.slice(&order)?);
+        drop(load);
+        Ok(())
+    };
+    let cores = thread::available_parallelism()?.get();
+    let (mut alone, mut busy) = (Tallies::default(), Tallies::default());
+    let mut burdened = Burden::ALL.map(|burden| (burden, Tallies::default()));
+    for _ in 0..rounds {
+        slice(&mut alone, Vec::new())?;
+        let load = (0..cores).map(|_| Child::in_role(&[BUSY], &[]));
+        slice(&mut busy, load.collect::<Result<_, _>>()?)?;
+        for (burden, found) in &mut burdened {
+            slice(
+                found,
+                vec![Child::in_role(&[BURDEN, burden.name(), home], &[])?],
+            )?;
+        }
+    }
+    for (title, unit, figures) in [
+        ("calls", "per second", rate as fn(&Tallies) -> &Figures),
+        ("p99", "µs", p99),
+    ] {
+        table::head(&format!("{title}, {rounds} rounds"), unit);
+        figures(&alone).print("alone");
+        figures(&busy).print("next to as many busy processes as cores");
+        for (burden, found) in &burdened {
+            figures(found).print(&format!("next to {}", burden.name()));
+        }
+        println!();
+    }
+    for (burden, found) in &burdened {
+        let cost = busy.rate.over(&found.rate);
+        goals.at_most(&format!("what {} costs", burden.name()), 2.0, "x", &cost);
+    }
     Ok(())
 }
 

@@ -32,6 +32,11 @@ pub mod echo {
         std::process::id()
     }
 
+    /// Sleeps, and keeps its thread.
+    pub fn nap(milliseconds: u64) {
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+    }
+
     /// Keeps a value for all.
     pub fn set(value: f64) {
         *VALUE.lock().unwrap_or_else(PoisonError::into_inner) = value;
