@@ -445,6 +445,7 @@ impl Shared {
                     continue;
                 }
                 let wanted = state.posted.contains(&None)
+                    || state.lacks_deputy()
                     || !state.queue.is_empty()
                     || state.rounds != rounds;
                 if waited.timed_out() && !wanted {

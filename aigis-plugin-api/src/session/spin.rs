@@ -57,7 +57,12 @@ pub(super) fn is_busy() -> bool {
 
 fn found_others() {
     let (now, last) = (now(), BUSY_FOR.load(Ordering::Relaxed));
-    let again = now < BUSY_UNTIL.load(Ordering::Relaxed) + last;
+    let until = BUSY_UNTIL.load(Ordering::Relaxed);
+    if now < until {
+        // Another thread has found the same.
+        return;
+    }
+    let again = now < until + last;
     let time = if again { last * 2 } else { 0 }.clamp(*BUSY.start(), *BUSY.end());
     BUSY_FOR.store(time, Ordering::Relaxed);
     BUSY_UNTIL.store(now + time, Ordering::Relaxed);

@@ -171,6 +171,11 @@ impl Link {
                 return;
             }
         }
+        // The outcome came by the ring before this thread has read anything.
+        if let Some(reading) = inbox {
+            drop(reading);
+            self.pass_on();
+        }
     }
 
     /// Looks at the ring for an answer, for a while; returns how long it took since the call was made,
