@@ -344,6 +344,46 @@ fn state_is_handed_over_between_processes() {
 }
 
 #[test]
+fn no_state_is_saved_beside_a_call_that_was_given_up() {
+    const STORE: &str = "\
+        use std::path::Path;\n\
+        use std::sync::Mutex;\n\
+        pub struct Store { count: Mutex<u64> }\n\
+        #[aigis_plugin_api::skills]\n\
+        impl Store {\n\
+            pub fn new() -> Self { Self { count: Mutex::new(0) } }\n\
+            pub fn save(&self) -> u64 { *self.count.lock().unwrap() }\n\
+            pub fn restore(saved: u64) -> Self { Self { count: Mutex::new(saved) } }\n\
+            pub fn count(&self) -> u64 { *self.count.lock().unwrap() }\n\
+            pub fn hold(&self, begun: &str, gate: &str) {\n\
+                std::fs::write(begun, []).unwrap();\n\
+                while !Path::new(gate).exists() {\n\
+                    std::thread::sleep(std::time::Duration::from_millis(5));\n\
+                }\n\
+                *self.count.lock().unwrap() += 1;\n\
+            }\n\
+        }\n";
+    let _deadline = Deadline::begin(DEADLINE);
+    let home = TestHome::new();
+    plugins::core(&home, "store", STORE);
+    home.config("[core]\nstore = { source = \"{sources}/store\", isolate = true }\n");
+    let host = home.host();
+    let (begun, gate) = (home.path().join("begun"), home.path().join("gate"));
+    let session = connect(home.path()).expect("the core lets us in");
+    let held = session.call_within::<()>("store.hold", (&begun, &gate), Duration::from_secs(1));
+    assert!(matches!(held, Err(CallError::TimedOut { .. })), "{held:?}");
+    assert!(begun.exists());
+    host.reload("store", false).expect_err("the call goes on");
+    home.wait_for_log("store", "is still running after");
+    assert_eq!(host.call("store.count", ()), Ok(0_u64));
+    std::fs::write(&gate, []).expect("writes");
+    host.reload("store", false)
+        .expect("reloads once it has ended");
+    assert_eq!(host.call("store.count", ()), Ok(1_u64));
+    host.shutdown();
+}
+
+#[test]
 fn streams_of_an_isolated_library_have_their_time_when_it_is_replaced() {
     let _deadline = Deadline::begin(DEADLINE);
     let home = TestHome::new();

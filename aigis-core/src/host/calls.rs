@@ -74,9 +74,9 @@ impl Inner {
             Ok(visit) => visit,
             Err(failure) => return failed(failure),
         };
-        if let Some(remote) = visit.serving().remote().map(Arc::clone) {
+        if let Some(entering) = visit.serving().remote().map(Entering::new) {
             drop(visit);
-            return remote.open(name, arguments, streams, timeout);
+            return entering.remote().open(name, arguments, streams, timeout);
         }
         visit.serving().open(arguments, streams, timeout)
     }

@@ -166,6 +166,17 @@ impl Instances {
         drop(before);
     }
 
+    /// Forgets those whose sessions have ended while they were taken in: nobody may have found them here.
+    pub(super) fn forget_gone(&self) {
+        let mut instances = lock(&self.list);
+        let is_gone = |it: &mut Arc<Instance>| !it.callee.is_there();
+        let gone: Vec<_> = instances.extract_if(.., is_gone).collect();
+        drop(instances);
+        // Their connections may end with them, and not under the lock.
+        drop(gone);
+        self.one_less();
+    }
+
     /// Returns the processes that serve on other sessions.
     pub(super) fn others(&self, session: u64) -> Vec<Arc<Instance>> {
         let instances = lock(&self.list);
@@ -266,12 +277,14 @@ mod tests {
     use super::*;
     use crate::rpc::Done;
 
-    /// A process that is there, and is not called in these tests.
-    struct Idle;
+    /// A process that is there until its session has ended, and is not called in these tests.
+    struct Idle {
+        ended: AtomicBool,
+    }
 
     impl Callee for Idle {
         fn is_there(&self) -> bool {
-            true
+            !self.ended.load(Ordering::SeqCst)
         }
 
         fn call(&self, _: &str, _: &[u8], _: Option<Duration>) -> Result<Vec<u8>, Failure> {
@@ -291,21 +304,46 @@ mod tests {
         }
     }
 
+    fn idle() -> Arc<Idle> {
+        Arc::new(Idle {
+            ended: AtomicBool::new(false),
+        })
+    }
+
+    fn instance(id: u64, idle: &Arc<Idle>) -> Arc<Instance> {
+        let info = SessionInfo {
+            id,
+            client: "mill".to_owned(),
+            plugin: Some("mill".to_owned()),
+            pid: 7,
+        };
+        let callee: Arc<dyn Callee> = Arc::clone(idle) as _;
+        Instance::new(&Arc::new(info), &callee)
+    }
+
     fn instances(count: u64) -> Arc<Instances> {
         let plugin = "mill".parse().expect("a name");
         let instances = Instances::new(&plugin);
-        let idle: Arc<dyn Callee> = Arc::new(Idle);
-        let all = (0..count).map(|id| {
-            let info = SessionInfo {
-                id,
-                client: "mill".to_owned(),
-                plugin: Some("mill".to_owned()),
-                pid: 7,
-            };
-            Instance::new(&Arc::new(info), &idle)
-        });
+        let idle = idle();
+        let all = (0..count).map(|id| instance(id, &idle));
         instances.served_by(all.collect());
         instances
+    }
+
+    #[test]
+    fn one_that_ended_before_it_was_taken_in_again_is_forgotten() {
+        let instances = instances(0);
+        let (first, second) = (idle(), idle());
+        instances.served_by(vec![instance(0, &first)]);
+        let mut all = instances.others(1);
+        // Its session ends while the other one's offer is looked at.
+        first.ended.store(true, Ordering::SeqCst);
+        assert!(instances.leave(0));
+        all.push(instance(1, &second));
+        instances.served_by(all);
+        instances.forget_gone();
+        let left: Vec<u64> = instances.status().iter().map(|it| it.session).collect();
+        assert_eq!(left, [1]);
     }
 
     #[test]

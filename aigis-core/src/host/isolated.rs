@@ -61,8 +61,10 @@ struct Exchange {
     /// What its library may know of itself, for the launch that runs.
     grant: Option<Grant>,
     report: Option<Report>,
-    /// It waits for an order.
-    waiting: Option<Done>,
+    /// How many of its reports have come.
+    reports: u64,
+    /// It waits for an order, since the report of this number.
+    waiting: Option<(u64, Done)>,
     /// It has none to hear it yet.
     order: Option<Order>,
     /// Its offer has been taken.
@@ -130,6 +132,7 @@ pub(super) fn load(
             stage: Stage::Coming,
             grant: None,
             report: None,
+            reports: 0,
             waiting: None,
             order: None,
             offered: false,
@@ -246,7 +249,7 @@ impl Isolated {
             let mut exchange = self.lock();
             exchange.report = None;
             match exchange.waiting.take() {
-                Some(waiting) => Some((waiting, order)),
+                Some((_, waiting)) => Some((waiting, order)),
                 None => {
                     exchange.order = Some(order);
                     None
@@ -283,10 +286,12 @@ impl Isolated {
         outcome.map_err(LoadError::Open)
     }
 
-    /// Has its state written down. No call may be underway.
+    /// Has its state written down. No call may be underway, but for those that their callers have given
+    /// up: the process waits for them.
     pub(super) fn save(&self, limit: Duration) -> Result<Option<Vec<u8>>, LoadError> {
         self.order(Order::Save {
-            limit_ms: milliseconds(limit),
+            // Less than is waited here: also that it was too little is to be heard.
+            limit_ms: milliseconds(limit / 10 * 9),
         });
         let outcome = self.wait("saved its state", limit, |exchange| {
             match exchange.report.take()? {
@@ -367,10 +372,12 @@ impl Isolated {
             _ => exchange.order.take(),
         };
         exchange.report = Some(report);
+        exchange.reports += 1;
+        let number = exchange.reports;
         let waits = order.is_none();
         let (told, before) = match order {
             Some(order) => (Some((done, order)), None),
-            None => (None, exchange.waiting.replace(done)),
+            None => (None, exchange.waiting.replace((number, done))),
         };
         drop(exchange);
         self.changed.notify_all();
@@ -378,7 +385,13 @@ impl Isolated {
             done(encoded(&order));
         }
         drop(before);
-        waits.then(|| Arc::new(Listens(Arc::downgrade(self))) as Arc<dyn Underway>)
+        waits.then(|| {
+            let listens = Listens {
+                isolated: Arc::downgrade(self),
+                report: number,
+            };
+            Arc::new(listens) as Arc<dyn Underway>
+        })
     }
 
     /// Takes the process for the one that serves.
@@ -402,18 +415,26 @@ impl Isolated {
         }
         self.instances
             .served_by(vec![Instance::new(session, callee)]);
-        if !callee.is_there() {
-            // It ended meanwhile, and nobody may have found it here.
-            self.instances.leave(session.id);
-        }
-        {
+        self.instances.forget_gone();
+        let ended = {
             let mut exchange = self.lock();
-            exchange.offered = true;
-            // Its watch says so as well, a little later.
-            exchange.now = Condition::of(State::Ready, Some(session.pid));
-            if exchange.stage == Stage::Coming {
-                exchange.stage = Stage::Open;
+            let ended = exchange.ended.clone();
+            if ended.is_none() {
+                exchange.offered = true;
+                // Its watch says so as well, a little later.
+                exchange.now = Condition::of(State::Ready, Some(session.pid));
+                if exchange.stage == Stage::Coming {
+                    exchange.stage = Stage::Open;
+                }
             }
+            ended
+        };
+        if let Some(ended) = ended {
+            // Whoever waits for it has heard that, and nobody launches it again.
+            self.instances.leave(session.id);
+            let message = format!("its process has ended: {ended}");
+            answer(Err(Failure::new(FailureKind::Refused, message)));
+            return false;
         }
         self.changed.notify_all();
         answer(Ok(()));
@@ -446,11 +467,20 @@ impl Isolated {
 }
 
 /// The process waits for an order.
-struct Listens(Weak<Isolated>);
+struct Listens {
+    isolated: Weak<Isolated>,
+    /// The number of the report that it waits with.
+    report: u64,
+}
 
 impl Underway for Listens {
     fn give_up(&self) {
-        let waiting = self.0.upgrade().and_then(|one| one.lock().waiting.take());
+        let Some(isolated) = self.isolated.upgrade() else {
+            return;
+        };
+        // Only its own: that may be answered already, and a later report wait there.
+        let own = |waiting: &mut (u64, Done)| waiting.0 == self.report;
+        let waiting = isolated.lock().waiting.take_if(own);
         drop(waiting);
     }
 }
@@ -462,3 +492,6 @@ fn encoded(order: &Order) -> Result<Vec<u8>, Failure> {
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

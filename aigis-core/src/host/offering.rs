@@ -146,6 +146,7 @@ impl Inner {
             }
             instances.push(instance);
             offering.instances.served_by(instances);
+            offering.instances.forget_gone();
             return Ok(());
         }
         let offers: Vec<Arc<registry::Offer>> = skills
@@ -170,10 +171,7 @@ impl Inner {
             let name = plugin.name().as_str();
             self.logs.plugin(name, Level::Boot, message);
         }
-        if !request.callee.is_there() {
-            // It ended meanwhile, and nobody may have found it here.
-            offering.instances.leave(request.session.id);
-        }
+        offering.instances.forget_gone();
         Ok(())
     }
 

@@ -21,6 +21,9 @@ use crate::registry::Part;
 /// How long the last call of a retired generation is waited for.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
+/// How long after that a process is waited for whose last calls were given up then.
+const ENDING: Duration = Duration::from_secs(1);
+
 /// How long a `cleanup` may take.
 pub(super) const CLEANUP: Duration = Duration::from_secs(30);
 
@@ -441,7 +444,7 @@ impl Inner {
         plugin.hurry();
         // How each went is in the plugin's log; here it only matters that it is over.
         for life in plugin.lives() {
-            let late = if !life.reaches(GenerationState::Retired, DRAIN) {
+            let late = if !life.reaches(GenerationState::Retired, DRAIN + ENDING) {
                 format!(
                     "a call is still running in the plugin after {DRAIN:?}; its cleanup runs when \
                      it returns"

@@ -5,10 +5,15 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::config::Secret;
+
+/// Held while a secret is put to its place or taken away: between a look at what stands there and what
+/// is done about it, no other one may come there.
+static PLACING: Mutex<()> = Mutex::new(());
 
 /// Why a plugin's secrets cannot be delivered; none of them has been.
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +163,7 @@ fn copy(secret: &Secret, from: &Path, root: &Path) -> Result<DeliveredFile, Secr
         let _ = copy.as_file().set_modified(modified);
     }
     let metadata = copy.as_file().metadata().map_err(failed)?;
+    let _placing = PLACING.lock().unwrap_or_else(PoisonError::into_inner);
     // Usually there is none. Where links cannot be made, the old file is replaced for good.
     let replaced = tempfile::Builder::new()
         .prefix(".aigis-secret-")
@@ -175,6 +181,7 @@ fn copy(secret: &Secret, from: &Path, root: &Path) -> Result<DeliveredFile, Secr
 
 impl Drop for Delivered {
     fn drop(&mut self) {
+        let _placing = PLACING.lock().unwrap_or_else(PoisonError::into_inner);
         for file in self.files.drain(..) {
             let own = fs::symlink_metadata(&file.path).is_ok_and(|metadata| {
                 metadata.dev() == file.device && metadata.ino() == file.inode

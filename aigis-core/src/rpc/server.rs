@@ -203,6 +203,8 @@ impl Server {
         for Connection { link, .. } in connections {
             link.close(deadline);
         }
+        let left = std::mem::take(&mut lock(&self.shared.connections).left);
+        drop(left);
     }
 }
 
@@ -215,6 +217,11 @@ impl Drop for Server {
 impl Shared {
     fn connections(&self) -> Vec<Connection> {
         lock(&self.connections).all.values().cloned().collect()
+    }
+
+    /// Tells whether a connection is there: it has not ended, or is about to be forgotten.
+    pub(super) fn has(&self, number: u64) -> bool {
+        lock(&self.connections).all.contains_key(&number)
     }
 
     /// A connection has ended.
@@ -231,7 +238,10 @@ impl Shared {
             let link = Arc::downgrade(&link);
             let mut connections = lock(&self.connections);
             let over = connections.take_finished();
-            connections.left.push(Left { link, side });
+            // They keep what holds them: nobody would take them out after the end.
+            if !self.stopping.load(Ordering::Acquire) {
+                connections.left.push(Left { link, side });
+            }
             // What they had imported goes without this lock.
             drop(connections);
             drop(over);

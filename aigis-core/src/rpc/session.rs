@@ -50,7 +50,8 @@ pub(super) struct CoreSide {
     number: u64,
     /// Since the client was let in.
     open: OnceLock<Open>,
-    refused: AtomicBool,
+    /// The service has heard of the end.
+    over: AtomicBool,
 }
 
 /// A client that was let in.
@@ -90,7 +91,7 @@ impl CoreSide {
             shared,
             number,
             open: OnceLock::new(),
-            refused: AtomicBool::new(false),
+            over: AtomicBool::new(false),
         }
     }
 
@@ -177,6 +178,13 @@ impl CoreSide {
             portable: feature::PORTABLE.is_some_and(has),
             told: Mutex::default(),
         });
+        // It may have ended meanwhile, when there was no session yet whose end could be told. Either it
+        // is forgotten already, or whoever forgets it finds the session.
+        if !self.shared.has(self.number)
+            && let Some(end) = link.end()
+        {
+            self.tell_end(end);
+        }
         // Numbers and short names can be encoded.
         link.send(frame::encode_frame(Kind::Welcome, 0, 0, &welcome).unwrap_or_default());
     }
@@ -404,12 +412,19 @@ impl Side for CoreSide {
 
     fn ended(&self, end: &End) {
         self.shared.forget(self.number);
-        if self.refused.swap(true, Ordering::Relaxed) {
-            return;
-        }
+        self.tell_end(end);
+    }
+}
+
+impl CoreSide {
+    /// Says that a session has ended, once; nothing when nobody was let in.
+    fn tell_end(&self, end: &End) {
         let Some(Open { info, .. }) = self.open.get() else {
             return;
         };
+        if self.over.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let told = catch_unwind(AssertUnwindSafe(|| self.shared.service.ended(info)));
         if told.is_err() {
             tracing::error!(

@@ -30,7 +30,7 @@ pub(super) enum Report {
     Serving,
     /// What its `save` has returned; nothing if its author wrote none.
     Saved(Option<Vec<u8>>),
-    /// Its `save` has failed; it serves on.
+    /// Its `save` has failed, or could not begin in time; it serves on.
     Unsaved(Failure),
     /// It cannot be loaded, or its constructors have failed: the process ends.
     Failed(Failure),
@@ -46,7 +46,8 @@ pub(super) enum Order {
         /// How long the constructors may take, in milliseconds.
         limit_ms: u64,
     },
-    /// Write the state down for the next version. No call is underway.
+    /// Write the state down for the next version, once no call is inside that its caller has given up;
+    /// no other is underway.
     Save {
         /// How long that may take, in milliseconds.
         limit_ms: u64,

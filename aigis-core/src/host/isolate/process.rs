@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aigis_plugin_api::__private::{Failure, FailureKind, Request};
 use aigis_plugin_api::Session;
@@ -21,6 +21,7 @@ use crate::config::PluginName;
 use crate::home::Home;
 use crate::host::events::Logs;
 use crate::host::plugin::{CLEANUP, DRAIN};
+use crate::loader::guard::seats;
 use crate::loader::{self, Generation, GenerationState, LoadError, Services};
 use crate::logging::Level;
 
@@ -125,6 +126,7 @@ fn hear_terminate(
     runtime.spawn(async move {
         while terminate.recv().await.is_some() {
             closing.store(true, Ordering::SeqCst);
+            seats::wake_waiters();
             // It may be ending already.
             let _ = sender.send(Heard::Terminate);
         }
@@ -232,21 +234,32 @@ impl Process {
                     self.core.session.offer(served).map_err(told)?;
                     Report::Serving
                 }
-                Order::Save { limit_ms } => {
-                    match generation.save(Duration::from_millis(limit_ms)) {
-                        Ok(saved) => Report::Saved(saved),
-                        Err(LoadError::Open(failure)) => Report::Unsaved(failure),
-                        Err(error) => {
-                            let kind = FailureKind::Internal;
-                            Report::Unsaved(Failure::new(kind, error.to_string()))
-                        }
-                    }
-                }
+                Order::Save { limit_ms } => self.save(generation, Duration::from_millis(limit_ms)),
                 Order::End => return Ok(()),
             };
             self.core.report(&last);
         }
         Ok(())
+    }
+
+    /// Has the state written down, once nobody is inside: a call whose caller has given it up may go on.
+    fn save(&self, generation: &Arc<Generation>, limit: Duration) -> Report {
+        let begun = Instant::now();
+        let closing = || self.apart.closing.load(Ordering::SeqCst);
+        let deadline = begun.checked_add(limit);
+        if !seats::wait_until_gone(&generation.within_calls(), deadline, closing) {
+            let after = begun.elapsed();
+            let message = format!(
+                "a call that its caller has given up is still running after {after:?}, and no state is \
+                 saved beside it; have it end, then reload again"
+            );
+            return Report::Unsaved(Failure::new(FailureKind::TimedOut, message));
+        }
+        match generation.save(limit.saturating_sub(begun.elapsed())) {
+            Ok(saved) => Report::Saved(saved),
+            Err(LoadError::Open(failure)) => Report::Unsaved(failure),
+            Err(error) => Report::Unsaved(Failure::new(FailureKind::Internal, error.to_string())),
+        }
     }
 
     /// Ends the library as the core does, but for its memory, which goes with the process.

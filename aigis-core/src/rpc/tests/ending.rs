@@ -118,6 +118,43 @@ fn a_goodbye_ends_the_session() {
 }
 
 #[test]
+fn a_session_whose_connection_ended_as_it_began_ends_too() {
+    let core = Core::start();
+    let mut raw = core.stranger();
+    raw.say_hello(&Hello {
+        client: LINGERS.to_owned(),
+        ..hello()
+    });
+    core.wait_for(&Event::Admitted(1));
+    core.shut_down(Duration::ZERO);
+    assert_eq!(raw.read().expect("a goodbye").0.kind, Kind::Goodbye);
+    assert!(raw.read().is_none());
+    core.service.open(LINGERS);
+    core.wait_for(&Event::Ended(1));
+}
+
+#[test]
+fn calls_that_outlive_their_sessions_do_not_keep_the_service() {
+    let mut core = Core::start();
+    let mut raw = core.raw();
+    raw.send(&call(1, 0, "t.wait", ("a",)));
+    core.wait_for_start("a");
+    raw.hang_up();
+    core.wait_for_end();
+    assert_eq!(core.server().overdue().len(), 1);
+    // Another one takes the service's place here: only the server and its sessions have the first.
+    let mut other = Core::start();
+    std::mem::swap(&mut core.service, &mut other.service);
+    drop(core.server.take());
+    other.service.open("a");
+    core.wait_for(&Event::Finished("a".to_owned()));
+    drop(other);
+    // Nothing can be told any more when the service is gone.
+    let error = core.events.recv_timeout(PATIENCE);
+    assert_eq!(error, Err(std::sync::mpsc::RecvTimeoutError::Disconnected));
+}
+
+#[test]
 fn every_session_ends_once() {
     let core = Core::start();
     for _ in 0..20 {

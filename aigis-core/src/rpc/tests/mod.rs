@@ -42,6 +42,8 @@ use raw::Raw;
 /// How long a test waits for something that must come.
 const PATIENCE: Duration = Duration::from_secs(20);
 const CORE_PID: u32 = 4711;
+/// A client that is let in only when `t.wait` no longer waits for this.
+const LINGERS: &str = "lingers";
 /// How many threads a core of the tests may have, unless it is said otherwise.
 const THREADS: usize = 512;
 
@@ -293,6 +295,9 @@ impl Service for Answers {
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.tell(Event::Admitted(id));
+        if hello.client == LINGERS {
+            self.wait(LINGERS);
+        }
         Ok(Arc::new(SessionInfo {
             id,
             client: hello.client.clone(),
