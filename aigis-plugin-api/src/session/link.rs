@@ -524,15 +524,12 @@ impl Link {
             return;
         }
         let Some(end) = self.end.get() else { return };
-        if !last.is_empty() {
-            self.outbox.push(&self.socket, last.into());
-        }
+        self.outbox.close(&self.socket, last);
         if let Some(watch) = self.watch.get() {
             watch.end(self.socket.as_fd());
         }
         // What the system has taken already is still delivered.
         let _ = self.socket.shutdown(Shutdown::Both);
-        self.outbox.close();
         self.incoming.cancel_all();
         self.streams
             .close(|skill| lost(self.side.other(), skill, end));

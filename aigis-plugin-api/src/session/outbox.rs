@@ -104,16 +104,7 @@ impl Outbox {
     /// Sends a frame, now or when the other side reads. Never waits; after the end it does nothing.
     pub(super) fn push(&self, socket: &UnixStream, packet: Packet) -> Written {
         let mut queue = self.lock();
-        if queue.closed {
-            return Written::Closed;
-        }
-        let first = queue.packets.is_empty();
-        queue.bytes += packet.len();
-        queue.packets.push_back(packet);
-        if first {
-            queue.progress = Instant::now();
-            queue.write(socket);
-        }
+        queue.push(socket, packet);
         queue.state()
     }
 
@@ -130,10 +121,14 @@ impl Outbox {
         (queue.state(), queue.progress)
     }
 
-    /// Forgets what waits.
-    pub(super) fn close(&self) {
+    /// Sends a last frame, if it is not empty and the system takes it now; nothing comes after it. Forgets
+    /// what waits.
+    pub(super) fn close(&self, socket: &UnixStream, last: Vec<u8>) {
         let gone = {
             let mut queue = self.lock();
+            if !last.is_empty() {
+                queue.push(socket, last.into());
+            }
             queue.closed = true;
             queue.bytes = 0;
             std::mem::take(&mut queue.packets)
@@ -148,6 +143,19 @@ impl Queue {
             _ if self.closed => Written::Closed,
             0 if self.packets.is_empty() => Written::All,
             left => Written::Left(left),
+        }
+    }
+
+    fn push(&mut self, socket: &UnixStream, packet: Packet) {
+        if self.closed {
+            return;
+        }
+        let first = self.packets.is_empty();
+        self.bytes += packet.len();
+        self.packets.push_back(packet);
+        if first {
+            self.progress = Instant::now();
+            self.write(socket);
         }
     }
 
