@@ -10,6 +10,7 @@ use crate::support::home::TestHome;
 use crate::support::{DEADLINE, Deadline, eventually, plugins};
 
 const BROOK: &str = include_str!("fixtures/streams/brook.rs");
+const WATCHER: &str = include_str!("fixtures/streams/watcher.rs");
 const MILL: &str = include_str!("fixtures/streams/mill.rs");
 
 /// The furthest that a producer may be ahead of a consumer in another process, over two sessions: their
@@ -123,6 +124,34 @@ fn a_process_dies(host: &Host, session: &Session) {
     assert_eq!(eventually("the next spring", back), 1);
 }
 
+/// What a plugin waits for that others make keeps neither a hand-over waiting nor the old version.
+#[test]
+fn a_plugin_is_replaced_while_it_waits_for_items() {
+    let _deadline = Deadline::begin(DEADLINE);
+    let home = TestHome::new();
+    plugins::core(&home, "brook", &brook("brook"));
+    plugins::core(&home, "watcher", WATCHER);
+    home.config("[core]\nbrook = \"{sources}/brook\"\nwatcher = \"{sources}/watcher\"\n");
+    let host = home.host();
+    let waits = |version: u32| {
+        for who in ["watches quiet", "watches endless"] {
+            home.wait_for_log("watcher", &format!("task of version {version} {who}"));
+        }
+        home.wait_for_log("watcher", &format!("thread of version {version} watches"));
+    };
+    waits(1);
+    let first = last(&host, "watcher");
+    let text = WATCHER.replace("VERSION: u32 = 1", "VERSION: u32 = 2");
+    fs::write(home.source("watcher").join("src/lib.rs"), text).expect("writes");
+    host.reload("watcher", true).expect("is reloaded");
+    assert_eq!(host.call("watcher.handed", ()), Ok(1_u32));
+    waits(2);
+    // The thread is let go with an error, and so the library can go.
+    home.wait_for_log("watcher", "thread of version 1 ends: Some(");
+    generation_is(&host, "watcher", first, GenerationState::Unmapped);
+    host.shutdown();
+}
+
 /// Replaces the brook by its next version.
 fn reload(home: &TestHome, host: &Host, version: u32) {
     let text = brook("brook").replace("VERSION: u32 = 1", &format!("VERSION: u32 = {version}"));
@@ -134,12 +163,12 @@ fn reload(home: &TestHome, host: &Host, version: u32) {
     assert_eq!(host.call("brook.version", ()), Ok(version));
 }
 
-fn generation_is(host: &Host, number: u64, state: GenerationState) {
+fn generation_is(host: &Host, plugin: &str, number: u64, state: GenerationState) {
     eventually(&format!("generation {number} to be {state:?}"), || {
         let status = host
             .status()
             .into_iter()
-            .find(|status| status.name == "brook")?;
+            .find(|status| status.name == plugin)?;
         let found = status.generations.iter().find(|it| it.number == number)?;
         (found.state == state).then_some(())
     });
@@ -149,7 +178,7 @@ fn old_streams_end_in_old_code(home: &TestHome, host: &Host, session: &Session) 
     let versions = || session.stream::<u32>("brook.versions", ()).expect("begins");
     let mut old = versions();
     assert_eq!(old.next(), Some(Ok(1)));
-    let first = last(host);
+    let first = last(host, "brook");
     reload(home, host, 2);
     // More than can have been on its way.
     assert!(old.by_ref().take(1000).all(|version| version == Ok(1)));
@@ -162,25 +191,25 @@ fn old_streams_end_in_old_code(home: &TestHome, host: &Host, session: &Session) 
     assert_eq!(new.next(), Some(Ok(2)));
     drop(old);
     home.wait_for_log("brook", "dropped: versions of version 1");
-    generation_is(host, first, GenerationState::Unmapped);
+    generation_is(host, "brook", first, GenerationState::Unmapped);
 
     // One that nobody ends is ended when the second version has had its time, and with it that version.
-    let second = last(host);
+    let second = last(host, "brook");
     reload(home, host, 3);
     let end = new.find_map(Result::err).expect("it ends");
     assert!(matches!(end, CallError::Superseded { .. }), "{end}");
     assert!(end.to_string().contains("DRAIN_TIMEOUT"), "{end}");
     home.wait_for_log("brook", "dropped: versions of version 2");
-    generation_is(host, second, GenerationState::Unmapped);
+    generation_is(host, "brook", second, GenerationState::Unmapped);
     assert_eq!(versions().next(), Some(Ok(3)));
 }
 
 /// The number of the version that serves.
-fn last(host: &Host) -> u64 {
+fn last(host: &Host, plugin: &str) -> u64 {
     let status = host
         .status()
         .into_iter()
-        .find(|status| status.name == "brook");
+        .find(|status| status.name == plugin);
     let status = status.expect("is there");
     let numbers = status
         .generations

@@ -72,6 +72,14 @@ impl Library {
         }
     }
 
+    /// Returns the frames of those whose calls a hand-over does not hold.
+    pub(super) fn within_unheld(&self) -> Within {
+        match self {
+            Self::Loaded(generation) => generation.within_unheld(),
+            Self::Isolated(_) => self.within(),
+        }
+    }
+
     /// Returns what its imports expect of the skills of others; what an isolated one expects is known
     /// from its session.
     pub(super) fn imports(&self) -> Vec<(String, Signature)> {

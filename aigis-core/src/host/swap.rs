@@ -203,8 +203,9 @@ impl Inner {
     ) -> Result<(), StepError> {
         let begun = Instant::now();
         let inside = Within::any(old.iter().map(|one| one.within_calls()));
+        let unheld = Within::any(old.iter().map(|one| one.within_unheld()));
         // Dropped on any way out, it lets the calls go on in the old version.
-        let switch = self.board_of_slots().begin(changes, Some(inside.clone()));
+        let switch = self.board_of_slots().begin(changes, Some(unheld));
         let left = || HANDOVER_TIMEOUT.saturating_sub(begun.elapsed());
         if !seats::wait_until_gone(&inside, Some(begun + HANDOVER_TIMEOUT), || {
             self.is_closing()

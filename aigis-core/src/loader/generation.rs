@@ -53,8 +53,8 @@ pub(crate) struct Generation {
     /// A copy; its functions may be called for as long as the library is mapped.
     pub(super) descriptor: Arc<Descriptor>,
     pub(super) services: Weak<dyn Services>,
-    /// What callers find in slots, one for each skill of the description. The last two name the
-    /// generation as a whole, and the streams that it makes.
+    /// What callers find in slots, one for each skill of the description. The last three name the
+    /// generation as a whole, the streams that it makes, and its waiting for those of others.
     servings: Box<[Serving]>,
     description: Description,
     /// For the library, which knows their addresses. Freed once it has been unmapped.
@@ -101,7 +101,7 @@ impl Generation {
 
     /// Returns what names the generation as a whole in a frame.
     pub(crate) fn home(&self) -> *const Serving {
-        let [.., home, _] = &*self.servings else {
+        let [.., home, _, _] = &*self.servings else {
             return std::ptr::null();
         };
         home
@@ -110,6 +110,15 @@ impl Generation {
     /// Returns what names its streams in a frame, once they have begun: the state is handed over while
     /// they go on.
     pub(super) fn stream_home(&self) -> *const Serving {
+        let [.., streams, _] = &*self.servings else {
+            return std::ptr::null();
+        };
+        streams
+    }
+
+    /// Returns what names it in a frame while it waits for an item that another makes: that may take for
+    /// ever, and neither a hand-over nor its end waits for it.
+    pub(super) fn pull_home(&self) -> *const Serving {
         self.servings
             .last()
             .map_or(std::ptr::null(), std::ptr::from_ref)
@@ -125,10 +134,29 @@ impl Generation {
         Within::of(&self.servings)
     }
 
-    /// Returns the frames of whoever is inside, but for its streams.
+    /// Returns the frames of whoever is inside, but for the items that it waits for.
+    pub(super) fn within_work(&self) -> Within {
+        self.within_all_but(1)
+    }
+
+    /// Returns the frames of whoever is inside, but for its streams and the items that it waits for.
     pub(crate) fn within_calls(&self) -> Within {
-        let calls = self.servings.split_last();
-        calls.map_or_else(Within::default, |(_, calls)| Within::of(calls))
+        self.within_all_but(2)
+    }
+
+    /// Returns the frames of those whose calls a hand-over does not hold: of who is inside, and of what
+    /// it waits for, which who is inside may wait for.
+    pub(crate) fn within_unheld(&self) -> Within {
+        let pulls = self.servings.last().map(std::slice::from_ref);
+        Within::any([self.within_calls(), Within::of(pulls.unwrap_or_default())])
+    }
+
+    /// Leaves out the last `homes`.
+    fn within_all_but(&self, homes: usize) -> Within {
+        let left = self.servings.len().saturating_sub(homes);
+        self.servings
+            .get(..left)
+            .map_or_else(Within::default, Within::of)
     }
 
     /// Returns what its imports expect of the skills of others.
@@ -271,6 +299,11 @@ impl Generation {
     /// Keeps the generation where it is, from any thread.
     pub(super) fn stay(&self) -> Stay {
         Stay::with(self.home())
+    }
+
+    /// Keeps it where it is while it waits for an item that another makes.
+    pub(super) fn stay_for_pull(&self) -> Stay {
+        Stay::with(self.pull_home())
     }
 }
 
@@ -499,7 +532,7 @@ fn servings(
 }
 
 /// How many servings are no skills; see [`Generation`].
-const HOMES: usize = 2;
+const HOMES: usize = 3;
 
 fn skills_of(servings: &[Serving]) -> &[Serving] {
     let skills = servings.len().saturating_sub(HOMES);

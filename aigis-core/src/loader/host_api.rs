@@ -227,6 +227,12 @@ impl HostContext {
         Frame::of(generation.map_or(std::ptr::null(), |generation| generation.stream_home()))
     }
 
+    /// Returns what names it in a frame while it waits for items of others.
+    pub(super) fn pull_frame(&self) -> Frame {
+        let generation = self.generation();
+        Frame::of(generation.map_or(std::ptr::null(), |generation| generation.pull_home()))
+    }
+
     pub(super) fn weak_services(&self) -> Weak<dyn Services> {
         Weak::clone(&self.services)
     }

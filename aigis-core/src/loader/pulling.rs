@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use aigis_plugin_api::__private::{BoxItems, Failure, FailureKind, Next, failed, lazily, over};
@@ -75,15 +75,42 @@ struct Pulling {
     turns: Turns,
     asked: Mutex<Option<Asked>>,
     closed: AtomicBool,
+    /// Who waits on a thread of its own.
+    waiter: Mutex<Option<Arc<Waiter>>>,
     services: Weak<dyn Services>,
-    /// Names the generation that asks.
+    /// Names the generation that asks, where its code hears the answer.
     frame: Frame,
+    /// Names it while an item is made, which is no call of its.
+    of_pulls: Frame,
+}
+
+/// A thread that waits for an item.
+#[derive(Default)]
+struct Waiter {
+    woken: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Waiter {
+    fn sleep(&self) {
+        let asleep = |woken: &mut bool| !*woken;
+        let woken = self.changed.wait_while(lock(&self.woken), asleep);
+        *woken.unwrap_or_else(PoisonError::into_inner) = false;
+    }
+}
+
+impl Wake for Waiter {
+    fn wake(self: Arc<Self>) {
+        *lock(&self.woken) = true;
+        self.changed.notify_one();
+    }
 }
 
 /// A question that has not been answered.
 struct Asked {
     done: Completion,
-    /// The answer is heard by code of the generation, which therefore stays.
+    /// The answer is heard by code of the generation, which therefore stays. It is no call: neither a
+    /// hand-over nor the end of the generation waits for it, which answers it.
     _stay: Option<Stay>,
 }
 
@@ -108,8 +135,10 @@ impl Pulling {
             turns,
             asked: Mutex::new(None),
             closed: AtomicBool::new(false),
+            waiter: Mutex::new(None),
             services: context.weak_services(),
             frame: context.frame(),
+            of_pulls: context.pull_frame(),
         }
     }
 
@@ -117,12 +146,31 @@ impl Pulling {
     fn wait(&self) -> Next {
         let mut items = lock(&self.items);
         let next = match &mut *items {
-            Some(items) => items.wait_next(),
+            Some(items) => self.wait_for(items),
             None => Err(over()),
         };
         if !matches!(next, Ok(Some(_))) || self.closed.load(Ordering::SeqCst) {
             *items = None;
         }
+        next
+    }
+
+    fn wait_for(&self, items: &mut BoxItems) -> Next {
+        let waiter = Arc::new(Waiter::default());
+        let waker = Waker::from(Arc::clone(&waiter));
+        *lock(&self.waiter) = Some(Arc::clone(&waiter));
+        let next = loop {
+            // Whoever closes it says so before it wakes.
+            if self.closed.load(Ordering::SeqCst) {
+                break Err(cancelled());
+            }
+            if let Poll::Ready(next) = items.poll_next(&mut Context::from_waker(&waker)) {
+                break next;
+            }
+            items.before_sleeping();
+            waiter.sleep();
+        };
+        *lock(&self.waiter) = None;
         next
     }
 
@@ -136,6 +184,22 @@ impl Pulling {
         if self.turns.wake() {
             self.schedule();
         }
+        // Whoever has ended it may have looked for a question before this one was there.
+        if self.closed.load(Ordering::SeqCst) || self.turns.are_over() {
+            self.tell(Err(cancelled()));
+        }
+    }
+
+    /// No more turns come, and nothing is made any more; for whoever has the turn.
+    fn end(&self) {
+        self.turns.end();
+        // A thread that waits for an item drops them when it has it.
+        let left = self
+            .items
+            .try_lock()
+            .ok()
+            .and_then(|mut items| items.take());
+        drop(left);
     }
 
     fn schedule(self: &Arc<Self>) {
@@ -145,6 +209,7 @@ impl Pulling {
         impl Drop for Turn {
             fn drop(&mut self) {
                 if let Some(pulling) = self.0.take() {
+                    pulling.end();
                     pulling.tell(Err(Failure::new(
                         FailureKind::Overloaded,
                         "no item was asked for: the core is shutting down, or has no thread for it",
@@ -169,9 +234,8 @@ impl Pulling {
         }
         let polled = self.poll();
         if self.closed.load(Ordering::SeqCst) {
-            self.turns.end();
-            let left = lock(&self.items).take();
-            drop(left);
+            self.end();
+            self.tell(Err(cancelled()));
             return;
         }
         // Before the answer is told, with which the next question may come at once.
@@ -193,7 +257,7 @@ impl Pulling {
         let mut context = Context::from_waker(&waker);
         let mut items = lock(&self.items);
         let polled = match &mut *items {
-            Some(items) => seats::within(self.frame.get(), || {
+            Some(items) => seats::within(self.of_pulls.get(), || {
                 // From here on the frame keeps the generation, and no longer what waits for the answer.
                 drop(asked);
                 let poll = || items.poll_next(&mut context);
@@ -242,14 +306,11 @@ impl Pulling {
         self.closed.store(true, Ordering::SeqCst);
         self.tell(Err(cancelled()));
         if self.turns.take() {
-            self.turns.end();
-            // A thread that waits for an item drops them when it has it.
-            let left = self
-                .items
-                .try_lock()
-                .ok()
-                .and_then(|mut items| items.take());
-            drop(left);
+            self.end();
+        }
+        let waiter = lock(&self.waiter).take();
+        if let Some(waiter) = waiter {
+            waiter.wake();
         }
     }
 }
@@ -331,7 +392,7 @@ pub(super) unsafe extern "C" fn pull(context: *const c_void, stream: u64, done: 
     let generation = context.generation();
     let asked = Asked {
         done,
-        _stay: generation.as_deref().map(Generation::stay),
+        _stay: generation.as_deref().map(Generation::stay_for_pull),
     };
     match context.pulls.find(stream) {
         Some(pulling) => guard(drop, || pulling.ask(asked)),

@@ -45,18 +45,20 @@ pub(crate) fn retire(set: Vec<Arc<Generation>>) {
 }
 
 fn wait_and_end(mut set: Vec<Arc<Generation>>) {
-    let inside = Within::any(set.iter().map(|one| one.within()));
-    seats::wait_until_gone(&inside, None, || false);
+    // Not for the items that it waits for: nobody knows when they come, and its tasks ask again.
+    let at_work = Within::any(set.iter().map(|one| one.within_work()));
+    seats::wait_until_gone(&at_work, None, || false);
     // What they still call from threads of their own goes to whoever serves it now.
     for generation in &set {
         generation.unpin();
     }
-    seats::wait_until_gone(&inside, None, || false);
+    seats::wait_until_gone(&at_work, None, || false);
     for generation in &set {
         generation.context.tasks.retire();
         generation.context.pulls.close();
     }
-    // The tasks may have left calls behind whose ends they do not hear.
+    // The tasks may have left calls behind whose ends they do not hear, and items that are being made.
+    let inside = Within::any(set.iter().map(|one| one.within()));
     seats::wait_until_gone(&inside, None, || false);
     for generation in &set {
         generation.life.enter(GenerationState::Retired, None);

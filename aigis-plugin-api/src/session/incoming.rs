@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 
 use super::frame::{Call, Header, Kind, Target};
 use super::link::Link;
+use super::lock;
 use super::number::ByNumber;
+use super::streams::MOST_OPEN;
 use crate::error::{Failure, FailureKind, timed_out};
 
 /// How many times the limits a connection may reach that is read on for the sake of answers.
-const BEYOND: usize = 4;
+pub(super) const BEYOND: usize = 4;
 
 /// After so many calls of one connection in a row, whoever else waits for a core has it.
 const TURN: usize = 32;
@@ -87,9 +89,35 @@ pub struct Overdue {
 
 pub(super) struct Incoming {
     limits: Limits,
+    opened: Arc<Mutex<Opened>>,
     state: Mutex<State>,
     /// Tells that nothing is left to answer.
     quiet: Condvar,
+}
+
+/// The calls that were opened and whose producers are not gone, given up or not. They have a count of
+/// their own: they may go on for ever, and other calls are to be read meanwhile.
+#[derive(Default)]
+struct Opened {
+    calls: usize,
+    /// Their arguments.
+    bytes: usize,
+}
+
+/// The place of a call that was opened, until what makes its items is gone.
+pub(super) struct OpenPlace {
+    opened: Arc<Mutex<Opened>>,
+    in_all: Arc<Load>,
+    bytes: usize,
+}
+
+impl Drop for OpenPlace {
+    fn drop(&mut self) {
+        self.in_all.now.fetch_sub(1, Ordering::Relaxed);
+        let mut opened = lock(&self.opened);
+        opened.calls -= 1;
+        opened.bytes -= self.bytes;
+    }
 }
 
 #[derive(Default)]
@@ -215,6 +243,7 @@ impl Incoming {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
+            opened: Arc::default(),
             state: Mutex::default(),
             quiet: Condvar::new(),
         }
@@ -236,6 +265,29 @@ impl Incoming {
     /// Tells whether one more call may be taken.
     pub(super) fn has_room(&self) -> bool {
         !self.is_full(&self.lock())
+    }
+
+    /// Finds a place for a call that is opened with so many bytes of arguments; none if that is too much.
+    pub(super) fn open(&self, bytes: usize) -> Option<OpenPlace> {
+        let in_all = &self.limits.in_all;
+        let mut opened = lock(&self.opened);
+        let taken = in_all.now.fetch_add(1, Ordering::Relaxed);
+        // The share of one session is as for other calls. Those given up that go on are among them.
+        if opened.calls >= in_all.most.saturating_sub(taken)
+            || opened.calls >= MOST_OPEN * BEYOND
+            || opened.bytes >= self.limits.bytes
+        {
+            in_all.now.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        opened.calls += 1;
+        opened.bytes += bytes;
+        drop(opened);
+        Some(OpenPlace {
+            opened: Arc::clone(&self.opened),
+            in_all: Arc::clone(in_all),
+            bytes,
+        })
     }
 
     /// Returns the calls for which nobody waits any more, and that go on.

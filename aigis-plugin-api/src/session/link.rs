@@ -23,7 +23,7 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use super::frame::{self, Call, Kind};
 use super::inbox::{Inbox, Longest, Received};
-use super::incoming::{Done, Incoming, Limits, Overdue, Underway, error_frame};
+use super::incoming::{BEYOND, Done, Incoming, Limits, Overdue, Underway, error_frame};
 use super::lock;
 use super::outbox::{Outbox, Packet, Written};
 use super::reactor::{Interest, Reactor, Watch, Watched};
@@ -470,13 +470,28 @@ impl Link {
         self.watch_for(&lock(&self.interest));
     }
 
-    /// Tells whether to read on. What this side itself waits for is read in any case.
+    /// Tells whether to read on. What this side itself waits for is read too, unless the other side lets
+    /// far too much wait for it: each frame that is read may be answered with another.
     fn has_room(&self) -> bool {
         let most = self.incoming.limits().bytes;
-        let full = matches!(self.outbox.state().0, Written::Left(left) if left >= most);
-        (!full && self.incoming.has_room())
-            || self.calls.is_waiting()
-            || self.streams.awaits_items()
+        let left = self.left();
+        left < most.saturating_mul(BEYOND)
+            && (left < most && self.incoming.has_room()
+                || self.calls.is_waiting()
+                || self.streams.awaits_items())
+    }
+
+    /// Tells whether to read on whoever waits.
+    fn has_room_for_calls(&self) -> bool {
+        self.left() < self.incoming.limits().bytes && self.incoming.has_room()
+    }
+
+    /// How many bytes are left until the other side reads.
+    fn left(&self) -> usize {
+        match self.outbox.state().0 {
+            Written::Left(left) => left,
+            Written::All | Written::Closed => 0,
+        }
     }
 
     /// Takes no more calls.

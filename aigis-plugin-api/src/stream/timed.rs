@@ -92,14 +92,10 @@ impl Items for Timed {
         Poll::Pending
     }
 
-    fn wait_next(&mut self) -> Next {
-        super::items::wait(|context| {
-            let polled = self.poll_next(context);
-            if let (Poll::Pending, Some(items)) = (&polled, &self.items) {
-                items.before_sleeping();
-            }
-            polled
-        })
+    fn before_sleeping(&self) {
+        if let Some(items) = &self.items {
+            items.before_sleeping();
+        }
     }
 }
 

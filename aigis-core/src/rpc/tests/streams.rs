@@ -52,6 +52,18 @@ impl Answers {
                 }))
                 .into_items()
             }
+            "t.held" => {
+                let key: String = argument(arguments).expect("a key");
+                let dropped = self.dropped(session, "held");
+                let me = self.me.upgrade().expect("it is asked");
+                Stream::of(std::iter::once_with(move || {
+                    let _ = &dropped;
+                    me.tell(Event::Started(key.clone()));
+                    me.wait(&key);
+                    key
+                }))
+                .into_items()
+            }
             "t.never" => {
                 let dropped = self.dropped(session, "never");
                 Stream::<u64>::poll_fn(move |_| {
@@ -362,6 +374,64 @@ fn too_many_streams_are_refused_and_nothing_else() {
     core.wait_for(&Event::GivenUp(1, "never".to_owned()));
     raw.send(&open(1001, 0, "t.never", 0, ()));
     assert_begins(&mut raw, 1001);
+}
+
+/// What was given up may end long after its number is that of another.
+#[test]
+fn a_number_that_is_used_again_is_that_of_the_newer_call() {
+    let core = Core::start();
+    let mut raw = core.raw_with(&[feature::STREAMS]);
+    raw.send(&open(1, 0, "t.held", 0, ("gate",)));
+    assert_begins(&mut raw, 1);
+    raw.send(&more(1, 0, 1, 1));
+    core.wait_for(&Event::Started("gate".to_owned()));
+    raw.send(&cancel(1));
+    raw.send(&open(1, 0, "t.never", 0, ()));
+    assert_begins(&mut raw, 1);
+    core.service.open("gate");
+    core.wait_for(&Event::GivenUp(1, "held".to_owned()));
+    // Neither an item nor the end of the old one is told.
+    raw.send(&call(2, 0, "t.echo", ("mark",)));
+    assert_answered(&mut raw, 2);
+    raw.send(&cancel(1));
+    core.wait_for(&Event::GivenUp(1, "never".to_owned()));
+}
+
+#[test]
+fn opened_calls_are_among_all_that_may_run_and_their_arguments_are_counted() {
+    let core = Core::within(Limits {
+        calls_in_all: 4,
+        ..Limits::default()
+    });
+    let mut raw = core.raw_with(&[feature::STREAMS]);
+    let mut others = core.raw_with(&[feature::STREAMS]);
+    let refused = |raw: &mut Raw, number| {
+        let failure = raw.read_failure(number);
+        assert_eq!(failure.kind, FailureKind::Overloaded, "{failure}");
+    };
+    // As many as there is room for others.
+    for number in [1, 2] {
+        raw.send(&open(number, 0, "t.never", 0, ()));
+        assert_begins(&mut raw, number);
+    }
+    raw.send(&open(3, 0, "t.never", 0, ()));
+    refused(&mut raw, 3);
+    others.send(&open(1, 0, "t.never", 0, ()));
+    assert_begins(&mut others, 1);
+    drop((raw, others));
+    // One more frame may exceed the bytes.
+    let core = Core::within(Limits {
+        bytes_of_session: 1 << 10,
+        ..Limits::default()
+    });
+    let mut raw = core.raw_with(&[feature::STREAMS]);
+    let long = "x".repeat(1 << 10);
+    raw.send(&open(1, 0, "t.never", 0, (&long,)));
+    assert_begins(&mut raw, 1);
+    raw.send(&open(2, 0, "t.never", 0, ()));
+    refused(&mut raw, 2);
+    raw.send(&call(3, 0, "t.echo", ("still",)));
+    assert_answered(&mut raw, 3);
 }
 
 /// A consumer that grants without end and reads nothing: what waits for it is bounded all the same.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Link, Outgoing};
-use crate::error::{Failure, FailureKind, timed_out};
+use crate::error::{Failure, FailureKind};
 use crate::session::frame::{self, Credit, Kind, Open};
 use crate::session::inbox::Received;
 use crate::session::incoming::{error_frame, overloaded};
@@ -14,7 +14,7 @@ use crate::session::streams::{
     Fed, FedSide, Feed, MOST_STREAMS, Ours, Pump, Role, Theirs, Untaken,
 };
 use crate::session::waiting::next_number;
-use crate::stream::{BoxItems, failed, lazily};
+use crate::stream::{BoxItems, failed, lazily, seen};
 
 /// Streams.
 impl Link {
@@ -71,6 +71,8 @@ impl Link {
         }
         // Never through the ring: what follows goes over the socket.
         self.push(Packet::new(head, call.tail.to_vec()));
+        // Nothing more may have been read, for want of room; what this side waits for is.
+        self.read_on();
         for pump in arguments {
             pump.schedule();
         }
@@ -96,9 +98,15 @@ impl Link {
         true
     }
 
-    /// Forgets a call of the other side that is over, and tells it how it ended, if that is to be told.
-    pub(in crate::session) fn end_theirs(&self, number: u64, end: Option<Result<(), Failure>>) {
-        let Some(theirs) = self.streams.forget_theirs(number) else {
+    /// Forgets the call of the other side that `results` belongs to, which is over, and tells it how it
+    /// ended, if that is to be told.
+    pub(in crate::session) fn end_theirs(
+        &self,
+        results: &Pump,
+        number: u64,
+        end: Option<Result<(), Failure>>,
+    ) {
+        let Some(theirs) = self.streams.forget_this(number, results) else {
             return;
         };
         if let Some(end) = end {
@@ -129,11 +137,19 @@ impl Link {
 
     /// Sees to it that somebody reads: this thread is about to wait for what comes.
     pub(in crate::session) fn leave_reading(&self) {
-        if self.is_lent()
-            && let Some(inbox) = self.try_inbox()
-        {
+        if !self.is_lent() {
+            self.read_on();
+        } else if let Some(inbox) = self.try_inbox() {
             self.give_back();
             drop(inbox);
+            self.resume();
+        }
+    }
+
+    /// Has the reactor read on: there may have been no room, and now it is waited for what comes.
+    fn read_on(&self) {
+        if !self.has_room_for_calls() {
+            self.watch_again();
             self.resume();
         }
     }
@@ -199,6 +215,10 @@ impl Link {
             )));
         }
         self.side.check(&open.call)?;
+        let Some(place) = self.incoming.open(body.len()) else {
+            self.refuse_open(number);
+            return Ok(());
+        };
         let feeds: Vec<Arc<Feed>> = (0..open.streams).map(|_| Feed::new(false)).collect();
         let streams = feeds.iter().zip(1..);
         let streams: Vec<BoxItems> = streams
@@ -221,6 +241,8 @@ impl Link {
                 Err(failure) => failed(failure),
             }
         });
+        // With the items, and not with the number: what was given up goes on until they are dropped.
+        let items = seen(items, place, |failure| failure);
         let pump = Pump::new(me, number, Role::Result, items);
         let theirs = Theirs {
             results: Arc::clone(&pump),
@@ -235,20 +257,19 @@ impl Link {
                 )));
             }
             Err(Untaken::Full) => {
-                let why = "this session has as many streams open as it may";
-                self.send(error_frame(number, &overloaded(why)));
+                self.refuse_open(number);
                 return Ok(());
             }
         }
         if let Some(timeout) = timeout {
-            let late = Arc::downgrade(&pump);
-            crate::session::later(timeout, move || {
-                if let Some(pump) = late.upgrade() {
-                    pump.stop(Some(timed_out("the skill", timeout)));
-                }
-            });
+            pump.stop_after(timeout);
         }
         pump.schedule();
         Ok(())
+    }
+
+    fn refuse_open(&self, number: u64) {
+        let why = "this session, or all of them together, has as many streams open as it may";
+        self.send(error_frame(number, &overloaded(why)));
     }
 }

@@ -150,9 +150,18 @@ impl Streams {
     /// Forgets a call that the other side has opened.
     pub(super) fn forget_theirs(&self, number: u64) -> Option<Theirs> {
         let mut table = lock(&self.table);
-        let theirs = table.theirs.remove(&number)?;
-        table.arguments -= theirs.arguments.len();
-        Some(theirs)
+        table.forget_theirs(number)
+    }
+
+    /// Forgets the call of the other side that `results` belongs to. Its number may be that of another by
+    /// now, if the other side has given it up.
+    pub(super) fn forget_this(&self, number: u64, results: &Pump) -> Option<Theirs> {
+        let mut table = lock(&self.table);
+        let theirs = table.theirs.get(&number)?;
+        if !std::ptr::eq(Arc::as_ptr(&theirs.results), results) {
+            return None;
+        }
+        table.forget_theirs(number)
     }
 
     /// Ends everything; the other side is gone.
@@ -194,6 +203,14 @@ impl Streams {
         for pump in pumps {
             pump.awake();
         }
+    }
+}
+
+impl Table {
+    fn forget_theirs(&mut self, number: u64) -> Option<Theirs> {
+        let theirs = self.theirs.remove(&number)?;
+        self.arguments -= theirs.arguments.len();
+        Some(theirs)
     }
 }
 
