@@ -645,6 +645,11 @@ pub fn timed_out(skill: &str, after: Duration) -> Failure {
     .with_details(vec![after.as_millis().to_string()])
 }
 
+/// Makes the failure of a call that its caller has given up.
+pub fn cancelled() -> Failure {
+    Failure::new(FailureKind::Cancelled, "the call was cancelled")
+}
+
 /// Makes the failure of a call whose arguments or result have more than `limit` bytes.
 pub fn too_large(skill: &str, what: &str, size: usize, limit: usize) -> Failure {
     Failure::new(

@@ -296,8 +296,8 @@ pub mod __private {
     };
     pub use crate::context::Grant;
     pub use crate::error::{
-        AuthorError, Chained, Failure, FailureKind, Payloaded, Shown, Unshown, Valued, dynamic,
-        timed_out, too_large,
+        AuthorError, Chained, Failure, FailureKind, Payloaded, Shown, Unshown, Valued, cancelled,
+        dynamic, timed_out, too_large,
     };
     pub use crate::import::{
         CallOf, ErrorOf, Import, OpenOf, Readable, Unheard, Unreadable, Unserved, ViaBytes,

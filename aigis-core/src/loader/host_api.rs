@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
-use aigis_plugin_api::__private::{Failure, FailureKind};
+use aigis_plugin_api::__private::{Failure, FailureKind, cancelled};
 use aigis_plugin_api::abi::{
     Buffer, Bytes, Completion, Entered, HostApi, LogRecord, Request, Seat, Status, Text,
 };
@@ -95,10 +95,6 @@ impl Started {
             }
         }
     }
-}
-
-fn cancelled() -> Failure {
-    Failure::new(FailureKind::Cancelled, "the call was cancelled")
 }
 
 /// Hands an outcome to a library. The caller keeps the library where it is.

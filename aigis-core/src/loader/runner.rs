@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
-use aigis_plugin_api::__private::{Failure, FailureKind, timed_out};
+use aigis_plugin_api::__private::{Failure, FailureKind, cancelled, timed_out};
 use aigis_plugin_api::abi::TaskWaker;
 use aigis_plugin_api::session::Underway;
-use aigis_plugin_api::session::turns::Turns;
+use aigis_plugin_api::session::turns::{Ending, Turns, stranded};
 use tokio::task::AbortHandle;
 
 use super::Services;
@@ -19,7 +19,7 @@ use super::lock;
 use super::task::{Pending, release, retain};
 
 /// Hears of an outcome, on a thread that may block.
-pub(crate) type Done = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
+pub(crate) use aigis_plugin_api::session::Done;
 
 /// Runs a call of a skill of this process on this thread, or begins it where it is async; `done` hears its
 /// outcome once, here or, when what is underway is returned, later on another thread.
@@ -67,16 +67,8 @@ pub(crate) struct Runner {
     turns: Turns,
     /// Locked by whoever has the turn, so nobody waits for it.
     pending: Mutex<Option<Pending>>,
-    ending: Mutex<Ending>,
+    ending: Ending<AbortHandle>,
     services: Weak<dyn Services>,
-}
-
-struct Ending {
-    done: Option<Done>,
-    /// Why it is to be dropped instead of polled.
-    given_up: Option<Failure>,
-    /// Gives it up when its time is over.
-    deadline: Option<AbortHandle>,
 }
 
 impl Runner {
@@ -94,11 +86,7 @@ impl Runner {
             },
             turns: Turns::default(),
             pending: Mutex::new(Some(pending)),
-            ending: Mutex::new(Ending {
-                done: Some(done),
-                given_up: None,
-                deadline: None,
-            }),
+            ending: Ending::new(done),
             services,
         })
     }
@@ -136,9 +124,7 @@ impl Runner {
             // Ended in the meantime.
             return;
         }
-        // Apart: in an `if let` the lock would be held while it is taken again.
-        let given_up = lock(&self.ending).given_up.take();
-        if let Some(failure) = given_up {
+        if let Some(failure) = self.ending.given_up() {
             return self.finish(Err(failure));
         }
         let polled = match &mut *lock(&self.pending) {
@@ -162,7 +148,7 @@ impl Runner {
 
     /// Has it dropped soon, unless it is over; `done` hears `failure`.
     pub(crate) fn give_up(self: &Arc<Self>, failure: Failure) {
-        lock(&self.ending).given_up.get_or_insert(failure);
+        self.ending.give_up(failure);
         self.wake();
     }
 
@@ -180,17 +166,14 @@ impl Runner {
                 }
             }),
         );
-        let mut ending = lock(&self.ending);
-        if ending.done.is_some() {
-            ending.deadline = Some(deadline);
-        } else {
-            deadline.abort();
+        if let Some(late) = self.ending.keep(deadline) {
+            late.abort();
         }
     }
 
     /// Drops it on this thread; where another one polls it, as soon as that is done.
     pub(super) fn end_now(self: &Arc<Self>, failure: Failure) {
-        lock(&self.ending).given_up.get_or_insert(failure.clone());
+        self.ending.give_up(failure.clone());
         if self.turns.take() {
             self.finish(Err(failure));
         }
@@ -199,41 +182,25 @@ impl Runner {
     fn finish(&self, outcome: Result<Vec<u8>, Failure>) {
         self.turns.end();
         let pending = lock(&self.pending).take();
-        let outcome = match (outcome, pending.map(Pending::end)) {
-            // A panic in the drop says more than that it was given up.
-            (Err(_), Some(Err(failure))) => Err(failure),
-            (outcome, _) => outcome,
-        };
-        let (done, deadline) = {
-            let mut ending = lock(&self.ending);
-            (ending.done.take(), ending.deadline.take())
-        };
-        if let Some(deadline) = deadline {
-            deadline.abort();
-        }
-        if let Some(done) = done {
-            done(outcome);
-        }
+        let dropped = pending.map(Pending::end);
+        self.ending
+            .finish(outcome, dropped, |deadline| deadline.abort());
     }
 }
 
 impl Underway for Runner {
     fn give_up(&self) {
         if let Some(runner) = self.own.upgrade() {
-            let message = "the call was cancelled";
-            Self::give_up(&runner, Failure::new(FailureKind::Cancelled, message));
+            Self::give_up(&runner, cancelled());
         }
     }
 }
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        // Over, as a rule. Else nobody has a waker of it any more: it would wait for ever.
+        // Over, as a rule. Else nobody has a waker of it any more.
         if !self.turns.are_over() {
-            self.finish(Err(Failure::new(
-                FailureKind::Internal,
-                "the future waits for something that has dropped its waker, so it will never go on",
-            )));
+            self.finish(Err(stranded()));
         }
     }
 }

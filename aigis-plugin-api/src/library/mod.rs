@@ -28,7 +28,7 @@ use handover::SavedStates;
 pub(crate) use handover::save;
 pub use handover::{Restored, Saved, SavedOf, Unrestored, Unsaved};
 pub use panic::contain;
-pub(crate) use panic::{contain_callback, contain_entry};
+pub(crate) use panic::{contain_callback, contain_entry, message_of};
 pub(crate) use program::{close_program, open_program};
 pub(crate) use pulled::Pulled;
 pub use runtime::RUNTIME_THREAD;

@@ -39,7 +39,7 @@ pub(super) fn install() {
                 LogLevel::Error,
                 format_args!(
                     "a thread panicked: {} (at {})",
-                    message(info.payload()),
+                    text_of(info.payload()),
                     location_of(info)
                 ),
             );
@@ -80,7 +80,8 @@ fn take_location() -> Option<String> {
     Some(locations.swap_remove(place).1)
 }
 
-fn message(payload: &(dyn Any + Send)) -> &str {
+/// Returns what a panic says.
+fn text_of(payload: &(dyn Any + Send)) -> &str {
     if let Some(text) = payload.downcast_ref::<&str>() {
         text
     } else if let Some(text) = payload.downcast_ref::<String>() {
@@ -88,6 +89,16 @@ fn message(payload: &(dyn Any + Send)) -> &str {
     } else {
         "a panic without a message"
     }
+}
+
+/// Returns what a panic says, and drops its payload.
+pub(crate) fn message_of(payload: Box<dyn Any + Send>) -> String {
+    let message = text_of(&*payload).to_owned();
+    // A payload whose own drop panics must not take the thread down with it.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    message
 }
 
 /// Runs the code of `skill`; a panic becomes a failure, and a line in the plugin's log.
@@ -131,13 +142,10 @@ fn boxed(failure: Failure, skill: &str) -> Box<Failure> {
 #[inline(never)]
 fn caught(skill: &str, payload: Box<dyn Any + Send>) -> Failure {
     let failure = Failure {
+        // First: the drop of the payload may panic as well.
         location: take_location(),
-        ..Failure::new(FailureKind::Panicked, message(&*payload)).of_skill(skill)
+        ..Failure::new(FailureKind::Panicked, message_of(payload)).of_skill(skill)
     };
-    // A payload whose own drop panics must not take the host down with it.
-    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(second);
-    }
     match super::host() {
         Some(host) => Logger::to_host(host).error(&failure),
         None => Logger::to_stderr().error(&failure),

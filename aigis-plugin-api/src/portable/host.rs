@@ -17,7 +17,7 @@ use crate::abi::{
 };
 use crate::backend::{self, Backend, Expected};
 use crate::codec::{self, Value};
-use crate::error::{Failure, FailureKind};
+use crate::error::{Failure, FailureKind, cancelled};
 use crate::logger::LogLevel;
 use crate::program::{self, start_timer, stop_timer};
 use crate::signature::Signature;
@@ -98,10 +98,6 @@ fn guard<R>(otherwise: impl FnOnce(Failure) -> R, body: impl FnOnce() -> R) -> R
         let message = "the host of a portable skill has panicked";
         otherwise(Failure::new(FailureKind::Internal, message))
     })
-}
-
-fn cancelled() -> Failure {
-    Failure::new(FailureKind::Cancelled, "the call was cancelled")
 }
 
 /// Hands an outcome to a library.

@@ -607,6 +607,22 @@ struct ClientSide {
     shared: Weak<Shared>,
 }
 
+impl ClientSide {
+    /// Finds what serves a call of the core's, and what that calls it.
+    fn called<'a>(&self, target: Target<'a>) -> Result<(Arc<dyn Serve>, &'a str), Failure> {
+        let Target::Name(name) = target else {
+            // Only clients import.
+            return Err(unserved("an import"));
+        };
+        let shared = self.shared.upgrade();
+        let skills = shared.as_ref().and_then(|shared| shared.skills.get());
+        match skills {
+            Some(skills) => Ok((Arc::clone(skills), name)),
+            None => Err(unserved(name)),
+        }
+    }
+}
+
 impl Side for ClientSide {
     fn take(&self, _: &Arc<Link>, frame: Received) -> Result<(), Failure> {
         let kind = frame.header.kind;
@@ -615,10 +631,9 @@ impl Side for ClientSide {
             return self.take_code(frame);
         }
         if kind != Kind::Served {
-            return Err(Failure::new(
-                FailureKind::Refused,
-                format!("malformed frame: a core sends no frames of kind {kind:?}"),
-            ));
+            return Err(frame::malformed(format_args!(
+                "a core sends no frames of kind {kind:?}"
+            )));
         }
         let served: Served = frame::decode_body(&frame.body)?;
         if let Some(shared) = self.shared.upgrade()
@@ -641,16 +656,10 @@ impl Side for ClientSide {
         timeout: Option<Duration>,
         done: Done,
     ) -> Option<Arc<dyn Underway>> {
-        let Target::Name(name) = call.target else {
-            // Only clients import.
-            done(Err(unserved("an import")));
-            return None;
-        };
-        let shared = self.shared.upgrade();
-        match shared.as_ref().and_then(|shared| shared.skills.get()) {
-            Some(skills) => skills.call(name, call.arguments, timeout, link.reactor(), done),
-            None => {
-                done(Err(unserved(name)));
+        match self.called(call.target) {
+            Ok((skills, name)) => skills.call(name, call.arguments, timeout, link.reactor(), done),
+            Err(failure) => {
+                done(Err(failure));
                 None
             }
         }
@@ -663,13 +672,9 @@ impl Side for ClientSide {
         streams: Vec<BoxItems>,
         _: Option<Duration>,
     ) -> BoxItems {
-        let Target::Name(name) = call.target else {
-            return failed(unserved("an import"));
-        };
-        let shared = self.shared.upgrade();
-        match shared.as_ref().and_then(|shared| shared.skills.get()) {
-            Some(skills) => skills.open(name, call.arguments, streams),
-            None => failed(unserved(name)),
+        match self.called(call.target) {
+            Ok((skills, name)) => skills.open(name, call.arguments, streams),
+            Err(failure) => failed(failure),
         }
     }
 

@@ -4,6 +4,7 @@
 //! time in milliseconds as u32; little-endian) and a body in MessagePack.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -251,6 +252,16 @@ pub enum Target<'a> {
     Name(&'a str),
 }
 
+impl Target<'_> {
+    fn write(self, bytes: &mut Vec<u8>) -> Result<(), Failure> {
+        let written = match self {
+            Self::Import(import) => codec::to_writer(bytes, &import),
+            Self::Name(name) => codec::to_writer(bytes, name),
+        };
+        written.map_err(unwritable)
+    }
+}
+
 /// A call of a skill: in its body an array of two, the target as a number or a text, then the
 /// arguments, an array by position or a map by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -322,11 +333,7 @@ impl<'a> Call<'a> {
     ) -> Result<Vec<u8>, Failure> {
         let mut bytes = start_frame(Kind::Call, number, timeout_ms, 16 + room);
         bytes.push(Self::PAIR);
-        let written = match self.target {
-            Target::Import(import) => codec::to_writer(&mut bytes, &import),
-            Target::Name(name) => codec::to_writer(&mut bytes, name),
-        };
-        written.map_err(|error| Failure::new(FailureKind::Unserializable, error.to_string()))?;
+        self.target.write(&mut bytes)?;
         let len = (bytes.len() - HEADER).saturating_add(len);
         set_len(&mut bytes, len)?;
         Ok(bytes)
@@ -374,22 +381,15 @@ impl<'a> Open<'a> {
     pub fn head(
         &self,
         number: u64,
-        timeout: Option<std::time::Duration>,
+        timeout: Option<Duration>,
         tail: usize,
     ) -> Result<Vec<u8>, Failure> {
-        // Rounded up: the caller's own clock is to end the call first.
-        let timeout_ms = timeout.map_or(0, |timeout| {
-            u32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
-        });
+        let timeout_ms = timeout.map_or(0, milliseconds);
         let arguments = self.call.arguments;
         let mut bytes = start_frame(Kind::Open, number, timeout_ms, 24 + arguments.len());
         bytes.push(Self::TRIPLE);
-        let written =
-            codec::to_writer(&mut bytes, &self.streams).and_then(|()| match self.call.target {
-                Target::Import(import) => codec::to_writer(&mut bytes, &import),
-                Target::Name(name) => codec::to_writer(&mut bytes, name),
-            });
-        written.map_err(|error| Failure::new(FailureKind::Unserializable, error.to_string()))?;
+        codec::to_writer(&mut bytes, &self.streams).map_err(unwritable)?;
+        self.call.target.write(&mut bytes)?;
         bytes.extend_from_slice(arguments);
         let len = (bytes.len() - HEADER).saturating_add(tail);
         set_len(&mut bytes, len)?;
@@ -434,6 +434,16 @@ pub struct Header {
     /// How long the caller waits, in milliseconds from when the frame was sent; 0 for no limit. In frames
     /// that are about a stream, which one of its call it is: 0 what the call brings, from 1 its arguments.
     pub timeout_ms: u32,
+}
+
+fn unwritable(error: codec::Error) -> Failure {
+    Failure::new(FailureKind::Unserializable, error.to_string())
+}
+
+/// How long a caller waits, as a frame says it. Rounded up: the caller's own clock is to end the call first,
+/// and says how long it has waited.
+pub fn milliseconds(timeout: Duration) -> u32 {
+    u32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
 }
 
 /// The failure of whoever has sent what breaks a rule.
@@ -533,8 +543,7 @@ pub fn encode_frame<T: Serialize>(
     body: &T,
 ) -> Result<Vec<u8>, Failure> {
     let mut bytes = start_frame(kind, call, timeout_ms, 64);
-    codec::to_writer(&mut bytes, body)
-        .map_err(|error| Failure::new(FailureKind::Unserializable, error.to_string()))?;
+    codec::to_writer(&mut bytes, body).map_err(unwritable)?;
     finish_frame(bytes)
 }
 

@@ -9,12 +9,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::frame::{Call, Header, Kind, Target};
+use super::frame::{Call, Header, Kind, Target, malformed};
 use super::link::Link;
 use super::lock;
 use super::number::ByNumber;
 use super::streams::MOST_OPEN;
 use crate::error::{Failure, FailureKind, timed_out};
+use crate::library::message_of;
 
 /// How many times the limits a connection may reach that is read on for the sake of answers.
 pub(super) const BEYOND: usize = 4;
@@ -328,11 +329,7 @@ impl Incoming {
         now: Instant,
     ) -> Result<(), Failure> {
         let number = header.call;
-        let wrong = |what: String| Failure::new(FailureKind::Refused, what);
-        if number == 0 {
-            let message = "malformed frame: calls are numbered from 1, this one is 0";
-            return Err(wrong(message.to_owned()));
-        }
+        check_number(number)?;
         let mut state = self.lock();
         // As many as there is room for others: so however many want more, each has its share, and one
         // that comes with its first call finds room.
@@ -386,8 +383,8 @@ impl Incoming {
             Entry::Occupied(_) => {
                 drop(state);
                 drop(job);
-                Err(wrong(format!(
-                    "malformed frame: a call of number {number} is waiting already"
+                Err(malformed(format_args!(
+                    "a call of number {number} is waiting already"
                 )))
             }
         }
@@ -631,6 +628,14 @@ impl State {
     }
 }
 
+/// Checks the number that the other side has given to a call.
+pub(super) fn check_number(number: u64) -> Result<(), Failure> {
+    match number {
+        0 => Err(malformed("calls are numbered from 1, this one is 0")),
+        _ => Ok(()),
+    }
+}
+
 /// Has those ended whose time is over at `deadline`.
 fn look_later(link: &Arc<Link>, deadline: Instant) {
     let link = Arc::downgrade(link);
@@ -684,17 +689,6 @@ pub(super) fn error_frame(number: u64, failure: &Failure) -> Vec<u8> {
 }
 
 pub(super) fn panicked(skill: &str, payload: Box<dyn Any + Send>) -> Failure {
-    let message = if let Some(text) = payload.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "a panic without a message".to_owned()
-    };
-    // A payload whose own drop panics must not take this thread down.
-    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(second);
-    }
-    let message = format!("what serves {skill} panicked: {message}");
+    let message = format!("what serves {skill} panicked: {}", message_of(payload));
     Failure::new(FailureKind::Internal, message).of_skill(skill)
 }

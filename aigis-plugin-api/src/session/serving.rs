@@ -10,8 +10,8 @@ use super::frame::{Offer, OfferedSkill};
 use super::incoming::{Done, Underway};
 use super::lock;
 use super::reactor::Reactor;
-use super::turns::Turns;
-use crate::error::{Failure, FailureKind, timed_out};
+use super::turns::{Ending, Turns, stranded};
+use crate::error::{Failure, FailureKind, cancelled, timed_out};
 use crate::library::Running;
 use crate::program::{Timer, start_timer, stop_timer};
 use crate::skill::Skill;
@@ -152,15 +152,8 @@ struct Polled {
     turns: Turns,
     /// Locked by whoever has the turn, so nobody waits for it.
     running: Mutex<Option<Running>>,
-    ending: Mutex<Ending>,
+    ending: Ending<Timer>,
     reactor: Arc<Reactor>,
-}
-
-struct Ending {
-    done: Option<Done>,
-    /// Why it is to be dropped instead of polled.
-    given_up: Option<Failure>,
-    deadline: Option<Timer>,
 }
 
 impl Polled {
@@ -168,11 +161,7 @@ impl Polled {
         Arc::new(Self {
             turns: Turns::default(),
             running: Mutex::new(Some(running)),
-            ending: Mutex::new(Ending {
-                done: Some(done),
-                given_up: None,
-                deadline: None,
-            }),
+            ending: Ending::new(done),
             reactor: Arc::clone(reactor),
         })
     }
@@ -182,9 +171,7 @@ impl Polled {
         if !self.turns.begin() {
             return;
         }
-        // Apart: in an `if let` the lock would be held while it is taken again.
-        let given_up = lock(&self.ending).given_up.take();
-        if let Some(failure) = given_up {
+        if let Some(failure) = self.ending.given_up() {
             return self.finish(Err(failure));
         }
         let waker = Waker::from(Arc::clone(self));
@@ -218,7 +205,7 @@ impl Polled {
 
     /// Has it dropped soon, unless it is over; its caller hears `failure`.
     fn give_up(self: &Arc<Self>, failure: Failure) {
-        lock(&self.ending).given_up.get_or_insert(failure);
+        self.ending.give_up(failure);
         self.awake();
     }
 
@@ -232,27 +219,16 @@ impl Polled {
                 polled.give_up(failure);
             }
         };
-        lock(&self.ending).deadline = Some(start_timer(at, Box::new(ring)));
+        if let Some(late) = self.ending.keep(start_timer(at, Box::new(ring))) {
+            stop_timer(late);
+        }
     }
 
     fn finish(&self, outcome: Result<Vec<u8>, Failure>) {
         self.turns.end();
         let running = lock(&self.running).take();
-        let outcome = match (outcome, running.map(Running::end)) {
-            // A panic in the drop says more than that it was given up.
-            (Err(_), Some(Err(failure))) => Err(failure),
-            (outcome, _) => outcome,
-        };
-        let (done, deadline) = {
-            let mut ending = lock(&self.ending);
-            (ending.done.take(), ending.deadline.take())
-        };
-        if let Some(deadline) = deadline {
-            stop_timer(deadline);
-        }
-        if let Some(done) = done {
-            done(outcome);
-        }
+        let dropped = running.map(Running::end);
+        self.ending.finish(outcome, dropped, stop_timer);
     }
 }
 
@@ -264,12 +240,9 @@ impl Wake for Polled {
 
 impl Drop for Polled {
     fn drop(&mut self) {
-        // Over, as a rule. Else nobody has a waker of it any more: it would wait for ever.
+        // Over, as a rule. Else nobody has a waker of it any more.
         if !self.turns.are_over() {
-            self.finish(Err(Failure::new(
-                FailureKind::Internal,
-                "the future waits for something that has dropped its waker, so it will never go on",
-            )));
+            self.finish(Err(stranded()));
         }
     }
 }
@@ -279,8 +252,6 @@ struct GoesOn(Arc<Polled>);
 
 impl Underway for GoesOn {
     fn give_up(&self) {
-        let message = "the call was cancelled";
-        self.0
-            .give_up(Failure::new(FailureKind::Cancelled, message));
+        self.0.give_up(cancelled());
     }
 }

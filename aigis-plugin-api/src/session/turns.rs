@@ -1,4 +1,4 @@
-//! Whose turn it is to poll a future.
+//! Whose turn it is to poll a future, and how that ends.
 //!
 //! A future is polled by one thread at a time. Wakes are counted as one until it has been polled again:
 //!
@@ -10,7 +10,12 @@
 //!  +------------------------------ pending ----+
 //! ```
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::incoming::Done;
+use super::lock;
+use crate::error::{Failure, FailureKind};
 
 const IDLE: u8 = 0;
 const SCHEDULED: u8 = 1;
@@ -84,6 +89,79 @@ impl Turns {
             .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok()
     }
+}
+
+/// How the future of a call ends: who hears its outcome, and why it is given up before. `D` is what gives it
+/// up when its time is over.
+pub struct Ending<D>(Mutex<Parts<D>>);
+
+struct Parts<D> {
+    done: Option<Done>,
+    given_up: Option<Failure>,
+    deadline: Option<D>,
+}
+
+impl<D> Ending<D> {
+    /// Has `done` hear the outcome.
+    pub fn new(done: Done) -> Self {
+        Self(Mutex::new(Parts {
+            done: Some(done),
+            given_up: None,
+            deadline: None,
+        }))
+    }
+
+    /// Has the future dropped at its next turn, instead of polled; `done` hears `failure`.
+    pub fn give_up(&self, failure: Failure) {
+        lock(&self.0).given_up.get_or_insert(failure);
+    }
+
+    /// Tells once whether to drop it instead, and why.
+    pub fn given_up(&self) -> Option<Failure> {
+        lock(&self.0).given_up.take()
+    }
+
+    /// Keeps the deadline until the end; after that it comes back.
+    pub fn keep(&self, deadline: D) -> Option<D> {
+        let mut parts = lock(&self.0);
+        match parts.done {
+            Some(_) => parts.deadline.replace(deadline),
+            None => Some(deadline),
+        }
+    }
+
+    /// Tells the outcome, once, and has the deadline stopped. `dropped` says how the drop of the future
+    /// went, if there was one.
+    pub fn finish(
+        &self,
+        outcome: Result<Vec<u8>, Failure>,
+        dropped: Option<Result<(), Failure>>,
+        stop: impl FnOnce(D),
+    ) {
+        let outcome = match (outcome, dropped) {
+            // A panic in the drop says more than that it was given up.
+            (Err(_), Some(Err(failure))) => Err(failure),
+            (outcome, _) => outcome,
+        };
+        let (done, deadline) = {
+            let mut parts = lock(&self.0);
+            (parts.done.take(), parts.deadline.take())
+        };
+        if let Some(deadline) = deadline {
+            stop(deadline);
+        }
+        if let Some(done) = done {
+            done(outcome);
+        }
+    }
+}
+
+/// The failure of a call whose future nobody can wake any more: it would wait for ever.
+pub fn stranded() -> Failure {
+    Failure::new(
+        FailureKind::Internal,
+        "the future waits for something that has dropped its waker, so it will never go on",
+    )
 }
 
 #[cfg(test)]

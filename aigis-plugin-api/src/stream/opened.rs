@@ -10,7 +10,7 @@ use super::Stream;
 use super::items::{BEGUN, BoxItems, Items, Next, single};
 use super::made::encode;
 use crate::backend::decode_result;
-use crate::error::{Failure, FailureKind};
+use crate::error::{Failure, FailureKind, cancelled};
 use crate::library::run_soon;
 use crate::session::turns::Turns;
 
@@ -187,8 +187,7 @@ impl<R: Inflow> Hearing<R> {
     }
 
     fn give_up(self: &Arc<Self>) {
-        let message = "the call was cancelled";
-        self.tell(Err(Failure::new(FailureKind::Cancelled, message)));
+        self.tell(Err(cancelled()));
         // Its items are dropped where it is polled next.
         if self.turns.wake() {
             Arc::clone(self).schedule();

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{End, Errands, Link, Outgoing, Sent, Shared};
 use crate::abi::OnOutcome;
-use crate::error::{Failure, FailureKind, timed_out};
+use crate::error::{Failure, cancelled, timed_out};
 use crate::session::frame::{self, Kind};
 use crate::session::inbox::Inbox;
 use crate::session::lock;
@@ -71,7 +71,7 @@ impl Link {
             return waiter.take().unwrap_or_else(|| Err(self.gone(skill)));
         }
         if self.calls.forget(number) {
-            self.cancelled(number);
+            self.send_cancel(number);
         } else if let Some(outcome) = waiter.take() {
             // It came at the last moment.
             return outcome;
@@ -97,7 +97,7 @@ impl Link {
 
     fn send_call(&self, number: u64, call: &Outgoing<'_>) -> Result<Sent, Failure> {
         let (arguments, tail) = (call.call.arguments, call.tail);
-        let timeout_ms = milliseconds(call.timeout);
+        let timeout_ms = frame::milliseconds(call.timeout);
         let len = arguments.len() + tail.len();
         let mut head = call.call.head(number, timeout_ms, arguments.len(), len)?;
         head.extend_from_slice(arguments);
@@ -111,15 +111,14 @@ impl Link {
 
     /// Gives up on a call that was started.
     pub fn cancel(&self, number: u64) {
-        let failure = Failure::new(FailureKind::Cancelled, "the call was cancelled");
-        let told = self.calls.complete(number, Err(failure));
+        let told = self.calls.complete(number, Err(cancelled()));
         if !matches!(told, Told::Nobody) {
-            self.cancelled(number);
+            self.send_cancel(number);
             self.tell_here(told);
         }
     }
 
-    fn cancelled(&self, number: u64) {
+    fn send_cancel(&self, number: u64) {
         // When the other side is gone there is nothing to cancel. Behind the call: what lies in the
         // ring is taken before a cancel that comes over the socket.
         if let Ok(cancel) = frame::frame(Kind::Cancel, number, 0, &[]) {
@@ -298,9 +297,4 @@ impl Link {
             }
         }
     }
-}
-
-/// Rounded up: the caller's own clock is to end the call first, and says how long it has waited.
-fn milliseconds(timeout: Duration) -> u32 {
-    u32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
 }

@@ -8,7 +8,7 @@ use super::{Link, Outgoing};
 use crate::error::{Failure, FailureKind};
 use crate::session::frame::{self, Credit, Kind, Open};
 use crate::session::inbox::Received;
-use crate::session::incoming::{error_frame, overloaded};
+use crate::session::incoming::{check_number, error_frame, overloaded};
 use crate::session::outbox::{Packet, Written};
 use crate::session::streams::{
     Fed, FedSide, Feed, MOST_STREAMS, Ours, Pump, Role, Theirs, Untaken,
@@ -205,9 +205,7 @@ impl Link {
     fn opened(&self, me: &Arc<Self>, frame: Received) -> Result<(), Failure> {
         let (number, body) = (frame.header.call, frame.body);
         let open = Open::read(&body)?;
-        if number == 0 {
-            return Err(frame::malformed("calls are numbered from 1, this one is 0"));
-        }
+        check_number(number)?;
         if open.streams > MOST_STREAMS {
             return Err(frame::malformed(format_args!(
                 "a call has at most {MOST_STREAMS} streams, this one has {}",
