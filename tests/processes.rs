@@ -118,6 +118,44 @@ fn restart_counts_failures_only() {
 }
 
 #[test]
+fn restarts_are_as_their_table_says() {
+    let home = TestHome::new();
+    let quick =
+        |keys: &str| format!("RESTART = {{ backoff = 0.01, cap = 0.01, jitter = 0, {keys} }}");
+    let done = quick("success = [0, 3]");
+    plugins::external(&home, "done", &done, "echo ran; exit 3");
+    let again = quick("count = 2, when = \"always\"");
+    plugins::external(&home, "again", &again, "echo ran; exit 0");
+    let never = quick("when = \"never\"");
+    plugins::external(&home, "never", &never, "echo ran; exit 1");
+    // Its fifth run succeeds.
+    let stubborn = "echo ran; echo x >> runs; test $(wc -l < runs) = 5";
+    plugins::external(&home, "stubborn", &quick("count = \"unlimited\""), stubborn);
+    home.config(
+        "[external]\ndone = \"{sources}/done\"\nagain = \"{sources}/again\"\n\
+         never = \"{sources}/never\"\nstubborn = \"{sources}/stubborn\"\n",
+    );
+    let host = home.host();
+    for (name, state, restarts) in [
+        ("done", State::Finished, 0),
+        ("again", State::CrashLoop, 2),
+        ("never", State::Failed, 0),
+        ("stubborn", State::Finished, 4),
+    ] {
+        let status = reaches(&host, name, state);
+        assert_eq!(status.restarts, restarts, "{name}");
+        let log = home.plugin_log(name);
+        assert_eq!(count(&log, "ran"), restarts as usize + 1, "{log}");
+    }
+    let error = of(&host, "again").error.unwrap_or_default();
+    assert!(error.contains("all 2 restarts are used up"), "{error}");
+    let log = home.plugin_log("stubborn");
+    let attempt = "Attempting to restart plugin in 10 ms...";
+    assert_eq!(count(&log, attempt), 4, "{log}");
+    host.shutdown();
+}
+
+#[test]
 fn a_plugin_finds_what_is_documented() {
     let home = TestHome::new();
     let script = r#"

@@ -283,6 +283,7 @@ impl Reader<'_> {
         // The values are checked now, so that a mistake here does not wait for the plugin to be fetched. Warnings
         // come with the manifest.
         option_check::check(
+            key.get_ref(),
             &content.overrides,
             kind,
             Root::Unknown,

@@ -9,11 +9,15 @@ use super::diagnostic::{Diagnostic, Diagnostics, quoted};
 use super::entry::{PluginEntry, PluginKind};
 use super::literal;
 use super::manifest_options::{ManifestOptions, OptionName};
+use super::name::PluginName;
 use super::option_check::{self, Root, value_error};
 use super::raw::{RawFile, RawValue};
 use super::read::{self, ReadError};
+use super::readiness::{Health, Readiness};
+use super::resources::Resources;
 use super::source_text::SourceText;
 use super::suggest::nearest;
+use super::supervision::{LogOptions, OnCoreDeath, RestartOptions, StopOptions};
 use super::toml_text;
 
 /// The largest manifest that is read.
@@ -40,8 +44,27 @@ pub struct Manifest {
     pub requirements: Option<Requirements>,
     /// The secrets that the plugin needs.
     pub secrets: Vec<Secret>,
-    /// How often the plugin is restarted; `None` never restarts it.
-    pub restart: Option<u32>,
+    /// Whether other users may be able to read the sources of the secrets.
+    pub readable_secrets: bool,
+    /// When and how often a process of the plugin is restarted.
+    pub restart: RestartOptions,
+    /// Whether the manifest or the config's entry says so, or nothing does.
+    pub restart_given: bool,
+    /// When a process of the plugin is ready; `None` for what is usual for its kind.
+    pub ready: Option<Readiness>,
+    /// How it is seen whether the plugin is still well; `None` does not look.
+    pub health: Option<Health>,
+    /// The plugins that must be ready before this one starts. That they exist is judged for a whole config, by
+    /// [`order::check`](super::order::check).
+    pub after: Vec<PluginName>,
+    /// How the plugin's processes are told to end.
+    pub stop: StopOptions,
+    /// What becomes of the plugin's processes when the core dies.
+    pub on_core_death: OnCoreDeath,
+    /// What the plugin's processes are given and may use.
+    pub resources: Resources,
+    /// How the plugin's log is kept.
+    pub log: LogOptions,
     /// How many processes of the plugin there are; `None` stands for one.
     pub instances: Option<u32>,
     /// Whether the plugin's library runs in a process of its own instead of in the core.
@@ -194,6 +217,7 @@ impl Manifest {
             ManifestOptions::of_manifest(raw_options, &entry.overrides, &source, &mut mistakes);
         let kind = plugin_type(&options, entry, &mut mistakes);
         let checked = option_check::check(
+            entry.name.as_str(),
             &options,
             kind,
             Root::At(&root),
@@ -237,7 +261,16 @@ impl Manifest {
             system_requirements: checked.system_requirements,
             requirements: checked.requirements,
             secrets: checked.secrets,
-            restart: checked.restart,
+            readable_secrets: checked.readable_secrets,
+            restart_given: checked.restart.is_some(),
+            restart: checked.restart.unwrap_or_default(),
+            ready: checked.ready,
+            health: checked.health,
+            after: checked.after,
+            stop: checked.stop,
+            on_core_death: checked.on_core_death,
+            resources: checked.resources,
+            log: checked.log,
             instances: checked.instances,
             isolate: checked.isolate,
             call_timeout: checked.call_timeout,

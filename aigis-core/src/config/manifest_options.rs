@@ -29,10 +29,27 @@ pub(super) enum OptionName {
     Launch,
     Package,
     Features,
+    Ready,
+    Health,
+    After,
+    StopSignal,
+    StopTimeout,
+    OnCoreDeath,
+    Env,
+    EnvFile,
+    User,
+    Group,
+    Umask,
+    Nice,
+    Limits,
+    MemoryMax,
+    Cpu,
+    Log,
+    ReadableSecrets,
 }
 
 /// The names that options have in a manifest. The original documents one spelling and uses the other.
-const SPELLINGS: [(&str, OptionName); 18] = [
+const SPELLINGS: [(&str, OptionName); 35] = [
     ("PLUGIN_TYPE", OptionName::PluginType),
     ("ENTRYPOINT", OptionName::Entrypoint),
     ("SYSTEM_REQUIREMENTS", OptionName::SystemRequirements),
@@ -51,6 +68,23 @@ const SPELLINGS: [(&str, OptionName); 18] = [
     ("LAUNCH", OptionName::Launch),
     ("PACKAGE", OptionName::Package),
     ("FEATURES", OptionName::Features),
+    ("READY", OptionName::Ready),
+    ("HEALTH", OptionName::Health),
+    ("AFTER", OptionName::After),
+    ("STOP_SIGNAL", OptionName::StopSignal),
+    ("STOP_TIMEOUT", OptionName::StopTimeout),
+    ("ON_CORE_DEATH", OptionName::OnCoreDeath),
+    ("ENV", OptionName::Env),
+    ("ENV_FILE", OptionName::EnvFile),
+    ("USER", OptionName::User),
+    ("GROUP", OptionName::Group),
+    ("UMASK", OptionName::Umask),
+    ("NICE", OptionName::Nice),
+    ("LIMITS", OptionName::Limits),
+    ("MEMORY_MAX", OptionName::MemoryMax),
+    ("CPU", OptionName::Cpu),
+    ("LOG", OptionName::Log),
+    ("READABLE_SECRETS", OptionName::ReadableSecrets),
 ];
 
 impl OptionName {

@@ -14,10 +14,14 @@ mod manifest;
 mod manifest_options;
 mod name;
 mod option_check;
+pub mod order;
 mod raw;
 mod read;
+pub(crate) mod readiness;
+mod resources;
 mod source_text;
 mod suggest;
+mod supervision;
 mod toml_text;
 
 pub use central::Config;
@@ -27,6 +31,9 @@ pub use manifest::{Host, Launch, Manifest, Requirements, Secret};
 pub use manifest_options::ManifestOptions;
 pub use name::{NameError, PluginName};
 pub use option_check::{DEFAULT_MAX_MESSAGE, MIN_MAX_MESSAGE};
+pub use readiness::{Health, HttpTarget, Probe, Readiness, ReadyWhen};
+pub use resources::{Limit, Resources};
+pub use supervision::{LogOptions, OnCoreDeath, RestartOptions, RestartWhen, StopOptions};
 
 #[cfg(test)]
 mod tests;

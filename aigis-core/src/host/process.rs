@@ -14,7 +14,7 @@ use super::processes::{Condition, Role};
 use super::secrets::Delivered;
 use super::step::Step;
 use super::{Inner, State, lock};
-use crate::config::{Manifest, PluginKind};
+use crate::config::{Manifest, PluginKind, RestartOptions};
 use crate::loader::{LoadError, NEW_DEADLINE, PROBE_DEADLINE};
 use crate::logging::Level;
 use crate::supervisor::{Decision, Exit, Grant, LaunchSpec, RestartPolicy, StopReport, Supervised};
@@ -74,7 +74,6 @@ pub(crate) fn start(
         )));
     };
     let of = prepared.manifest.instances.unwrap_or(1);
-    let restarts = prepared.manifest.restart.unwrap_or(0);
     let manifest = Arc::new(prepared.manifest);
     let secrets = Arc::new(secrets);
     let shared = Arc::new(Mutex::new(Arc::downgrade(&secrets)));
@@ -88,7 +87,7 @@ pub(crate) fn start(
                 plugin: Arc::clone(plugin),
                 role: Role::Program(instance),
                 of,
-                policy: RestartPolicy::new(restarts, seed(plugin, instance)),
+                policy: RestartPolicy::new(&manifest.restart, seed(plugin, instance)),
                 manifest: Arc::clone(&manifest),
                 launch: launch.clone(),
                 secrets: Arc::clone(&shared),
@@ -121,14 +120,20 @@ pub(super) fn start_isolated(
         program: inner.program.clone(),
         arguments,
     };
-    let restarts = manifest.restart.unwrap_or(ISOLATED_RESTARTS);
+    let standard = RestartOptions::times(ISOLATED_RESTARTS);
+    let restart = if manifest.restart_given {
+        &manifest.restart
+    } else {
+        &standard
+    };
+    let policy = RestartPolicy::new(restart, seed(plugin, 0));
     launch_first(inner, isolated.number(), None, |id, stops| Watch {
         id,
         inner: Arc::clone(inner),
         plugin: Arc::clone(plugin),
         role: Role::Library,
         of: 1,
-        policy: RestartPolicy::new(restarts, seed(plugin, 0)),
+        policy,
         manifest: Arc::new(manifest.clone()),
         launch,
         secrets: Arc::default(),
@@ -331,14 +336,15 @@ impl Watch {
                 None
             }
             Decision::CrashLoop => {
-                let restarts = self.policy.restarts;
+                let restarts = self.policy.used();
                 let error = format!("Process {exit}; all {restarts} restarts are used up");
                 self.bury(State::CrashLoop, Some(error)).await;
                 None
             }
             Decision::Restart { after, left } => {
+                let left = left.map_or_else(String::new, |left| format!(" ({left} more left)"));
                 let message = format!(
-                    "Attempting to restart plugin in {} ms ({left} more left)...",
+                    "Attempting to restart plugin in {} ms{left}...",
                     after.as_millis()
                 );
                 self.log(Level::Warn, &message);

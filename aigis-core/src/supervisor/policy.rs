@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Exit;
+use crate::config::{RestartOptions, RestartWhen};
 
 /// What to do about a plugin that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,55 +12,53 @@ pub enum Decision {
     Restart {
         /// How long to wait first.
         after: Duration,
-        /// How many more restarts are left after this one.
-        left: u32,
+        /// How many more restarts are left after this one; `None` for as many as it takes.
+        left: Option<u32>,
     },
     /// Leave it: it has done its work.
     Finished,
     /// Leave it: it failed and is not to be restarted.
     Failed,
-    /// Leave it: it failed and every restart is used up.
+    /// Leave it: every restart is used up.
     CrashLoop,
 }
 
-/// Counts the restarts of one plugin and spaces them out.
+/// Counts the restarts of one plugin and spaces them out, as its [`RestartOptions`] say.
 ///
-/// Only a failure counts: a code other than 0, a signal, a lost shim. The n-th restart in
-/// a row waits `backoff`·2ⁿ⁻¹, at most `cap`, varied by `jitter` so that plugins that fell
-/// together do not rise together. A run of at least `healthy` gives everything back.
+/// The n-th restart in a row waits `backoff`·2ⁿ⁻¹, at most `cap`, varied by `jitter` so that plugins that fell together do
+/// not rise together. A run of at least `healthy` gives everything back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RestartPolicy {
-    /// How many restarts there are; 0 means that a failure is final.
-    pub restarts: u32,
-    /// How long to wait before the first restart.
-    pub backoff: Duration,
-    /// The longest wait.
-    pub cap: Duration,
-    /// How far a wait may be from its middle, as a part of it (0.2 = 20 % either way).
-    pub jitter: f64,
-    /// How long a run must have been to count as healthy.
-    pub healthy: Duration,
+    /// What it was asked for.
+    pub options: RestartOptions,
     used: u32,
     random: u64,
 }
 
 impl RestartPolicy {
-    /// Creates the policy of `RESTART = restarts`; `seed` is what the jitter is drawn from.
-    pub fn new(restarts: u32, seed: u64) -> RestartPolicy {
+    /// Creates the policy of `options`; `seed` is what the jitter is drawn from.
+    pub fn new(options: &RestartOptions, seed: u64) -> RestartPolicy {
         RestartPolicy {
-            restarts,
-            backoff: Duration::from_millis(100),
-            cap: Duration::from_secs(10),
-            jitter: 0.2,
-            healthy: Duration::from_secs(60),
+            options: options.clone(),
             used: 0,
             random: seed,
         }
     }
 
-    /// Returns how many restarts are left.
-    pub fn left(&self) -> u32 {
-        self.restarts.saturating_sub(self.used)
+    /// Returns how many restarts in a row there have been.
+    pub fn used(&self) -> u32 {
+        self.used
+    }
+
+    /// Goes on where another policy of the same plugin was, which had used up this many restarts.
+    pub fn set_used(&mut self, used: u32) {
+        self.used = used;
+    }
+
+    /// Returns how many restarts are left; `None` for as many as it takes.
+    pub fn left(&self) -> Option<u32> {
+        let count = self.options.count?;
+        Some(count.saturating_sub(self.used))
     }
 
     /// Gives every restart back, as a reload does.
@@ -67,11 +66,22 @@ impl RestartPolicy {
         self.used = 0;
     }
 
+    /// Says whether a plugin that ends like this has done its work.
+    pub fn is_success(&self, exit: &Exit) -> bool {
+        match *exit {
+            Exit::Code(code) => self.options.success.contains(&code),
+            Exit::Signal(signal) => self.options.success.contains(&-signal),
+            Exit::ShimLost => false,
+        }
+    }
+
     /// Decides what follows the end of a run that took `ran_for`.
     ///
     /// Not to be asked about a run that was stopped on purpose.
     pub fn on_exit(&mut self, exit: &Exit, ran_for: Duration) -> Decision {
-        if exit.is_success() {
+        let restarts_after_success =
+            self.options.when == RestartWhen::Always && self.options.count != Some(0);
+        if self.is_success(exit) && !restarts_after_success {
             return Decision::Finished;
         }
         self.on_failure(ran_for)
@@ -79,17 +89,17 @@ impl RestartPolicy {
 
     /// Decides what follows a run that took `ran_for` and should not have ended.
     pub fn on_failure(&mut self, ran_for: Duration) -> Decision {
-        if self.restarts == 0 {
+        if self.options.when == RestartWhen::Never || self.options.count == Some(0) {
             return Decision::Failed;
         }
-        if ran_for >= self.healthy {
+        if ran_for >= self.options.healthy {
             self.refill();
         }
-        if self.left() == 0 {
+        if self.left() == Some(0) {
             return Decision::CrashLoop;
         }
         let after = self.wait();
-        self.used += 1;
+        self.used = self.used.saturating_add(1);
         Decision::Restart {
             after,
             left: self.left(),
@@ -97,14 +107,20 @@ impl RestartPolicy {
     }
 
     fn wait(&mut self) -> Duration {
+        let RestartOptions {
+            backoff,
+            cap,
+            jitter,
+            ..
+        } = self.options;
         let doubled = 2_u32
             .checked_pow(self.used)
-            .and_then(|factor| self.backoff.checked_mul(factor))
-            .map_or(self.cap, |wait| wait.min(self.cap));
+            .and_then(|factor| backoff.checked_mul(factor))
+            .map_or(cap, |wait| wait.min(cap));
         // From -1 to 1.
         let draw = (self.next_random() >> 11) as f64 / (1_u64 << 52) as f64 - 1.0;
-        let factor = 1.0 + draw * self.jitter.clamp(0.0, 1.0);
-        doubled.mul_f64(factor).min(self.cap)
+        let factor = 1.0 + draw * jitter.clamp(0.0, 1.0);
+        doubled.mul_f64(factor).min(cap)
     }
 
     /// SplitMix64: small, and good enough to spread waits.

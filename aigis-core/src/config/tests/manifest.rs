@@ -3,8 +3,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::{
-    Config, Diagnostics, Host, Launch, Manifest, ManifestOptions, PluginEntry, PluginKind,
-    Requirements, Secret, Severity,
+    Config, Diagnostics, Host, Launch, LogOptions, Manifest, ManifestOptions, OnCoreDeath,
+    PluginEntry, PluginKind, Requirements, Resources, RestartOptions, Secret, Severity,
+    StopOptions,
 };
 use super::{check_reports, entry, entry_for, manifest, manifest_of_bytes, samples, testdata};
 
@@ -68,7 +69,16 @@ fn the_documented_core_manifest() {
         system_requirements: texts(&["pip3.7"]),
         requirements: Some(requirements),
         secrets: Vec::new(),
-        restart: None,
+        readable_secrets: false,
+        restart: RestartOptions::default(),
+        restart_given: false,
+        ready: None,
+        health: None,
+        after: Vec::new(),
+        stop: StopOptions::default(),
+        on_core_death: OnCoreDeath::Keep,
+        resources: Resources::default(),
+        log: LogOptions::default(),
         instances: None,
         isolate: false,
         call_timeout: None,
@@ -121,7 +131,7 @@ fn the_documented_external_manifest() {
 fn toml_tables_and_literals_say_the_same() {
     let manifest = sample("internal-toml.config");
     assert_eq!(manifest.entrypoint, Path::new("/ext/zeta/service"));
-    assert_eq!(manifest.restart, Some(5));
+    assert_eq!(manifest.restart, RestartOptions::times(5));
     assert_eq!(manifest.host, Host::Local);
     assert_eq!(manifest.package.as_deref(), Some("gateway"));
     assert_eq!(manifest.features, texts(&["fast", "dep/feature"]));
@@ -143,7 +153,7 @@ fn toml_tables_and_literals_say_the_same() {
 }
 
 #[test]
-fn the_root_is_replaced_in_four_options_only() {
+fn the_root_is_replaced_in_some_options_only() {
     let external = "PLUGIN_TYPE = 'external'\nENTRYPOINT = '{root}/a{root}'\n\
                     LAUNCH = ['{root}/run', '{root}']\nSYSTEM_REQUIREMENTS = ['{root}']\n\
                     REQUIREMENTS_COMMAND = 'make -C {root}'\n\
@@ -239,7 +249,7 @@ fn an_override_wins_over_a_manifest_that_is_wrong_there() {
          entrypoint = \"{root}/y\"",
     );
     let parsed = manifest(&format!("{MINIMAL}{text}"), &overriding).unwrap();
-    assert_eq!(parsed.restart, Some(7));
+    assert_eq!(parsed.restart, RestartOptions::times(7));
     assert_eq!(parsed.host, Host::Local);
     assert_eq!(parsed.requirements.unwrap().command, "c");
     assert_eq!(parsed.secrets, [secret("b", "/ext/zeta/x")]);
@@ -271,7 +281,7 @@ fn overrides_can_be_given_in_code() {
     let mut in_code = entry(PluginKind::Internal);
     in_code.overrides = ManifestOptions::from_table(&table).unwrap();
     let parsed = manifest(MINIMAL, &in_code).unwrap();
-    assert_eq!(parsed.restart, Some(3));
+    assert_eq!(parsed.restart, RestartOptions::times(3));
     assert_eq!(parsed.launch, Launch::Binary(Some("main".to_owned())));
 
     let wrong: toml::Table = toml::from_str("plugin_type = 'core'\nRESTART = 3\n").unwrap();
@@ -309,9 +319,12 @@ fn options_that_do_nothing_for_the_kind_are_warned_about() {
 
 #[test]
 fn restart_has_bounds() {
-    assert_eq!(internal("RESTART = 0\n").unwrap().restart, Some(0));
+    assert_eq!(
+        internal("RESTART = 0\n").unwrap().restart,
+        RestartOptions::times(0)
+    );
     let most = internal("RESTART = 1_000_000\n").unwrap();
-    assert_eq!(most.restart, Some(1_000_000));
+    assert_eq!(most.restart, RestartOptions::times(1_000_000));
     for wrong in [
         "-1",
         "1000001",

@@ -8,7 +8,9 @@ mod diagnostic;
 mod literal;
 mod manifest;
 mod name;
+mod order;
 mod robustness;
+mod supervision;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::{Place, assert_gone, launch, read_log, run};
+use crate::config::RestartOptions;
 use crate::supervisor::linux::Process;
 use crate::supervisor::{
     Decision, Exit, Grant, LaunchError, LaunchFailure, LaunchSpec, RestartPolicy, ShimRecord,
@@ -64,8 +65,11 @@ fn a_signal_is_told_by_number_and_name() {
 
 /// Runs a script as often as its policy says and returns how it ended.
 async fn run_with_restarts(place: &Place, restarts: u32, script: &str) -> Decision {
-    let mut policy = RestartPolicy::new(restarts, 1);
-    policy.backoff = Duration::from_millis(1);
+    let options = RestartOptions {
+        backoff: Duration::from_millis(1),
+        ..RestartOptions::times(restarts)
+    };
+    let mut policy = RestartPolicy::new(&options, 1);
     loop {
         let since = Instant::now();
         let plugin = place.launch(script).await;

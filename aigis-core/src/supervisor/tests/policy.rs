@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::config::{RestartOptions, RestartWhen};
 use crate::supervisor::{Decision, Exit, RestartPolicy};
 
 const SOON: Duration = Duration::from_secs(1);
@@ -12,16 +13,22 @@ const FAILURES: [Exit; 5] = [
     Exit::ShimLost,
 ];
 
+/// Options without jitter, so that waits are known.
+fn steady(restarts: u32) -> RestartOptions {
+    RestartOptions {
+        jitter: 0.0,
+        ..RestartOptions::times(restarts)
+    }
+}
+
 fn without_jitter(restarts: u32) -> RestartPolicy {
-    let mut policy = RestartPolicy::new(restarts, 0);
-    policy.jitter = 0.0;
-    policy
+    RestartPolicy::new(&steady(restarts), 0)
 }
 
 fn restart(milliseconds: u64, left: u32) -> Decision {
     Decision::Restart {
         after: Duration::from_millis(milliseconds),
-        left,
+        left: Some(left),
     }
 }
 
@@ -31,7 +38,7 @@ fn success_is_never_restarted() {
         let mut policy = without_jitter(restarts);
         let decision = policy.on_exit(&Exit::Code(0), SOON);
         assert_eq!(decision, Decision::Finished);
-        assert_eq!(policy.left(), restarts);
+        assert_eq!(policy.left(), Some(restarts));
     }
 }
 
@@ -68,17 +75,17 @@ fn waits_double_up_to_the_cap() {
         let Decision::Restart { after, .. } = policy.on_exit(&Exit::Code(1), SOON) else {
             panic!("there are restarts left");
         };
-        assert_eq!(after, policy.cap);
+        assert_eq!(after, policy.options.cap);
     }
 }
 
 #[test]
 fn a_healthy_run_gives_everything_back() {
     let mut policy = without_jitter(2);
-    let almost = policy.healthy - Duration::from_nanos(1);
+    let almost = policy.options.healthy - Duration::from_nanos(1);
     assert_eq!(policy.on_exit(&Exit::Code(1), almost), restart(100, 1));
     assert_eq!(policy.on_exit(&Exit::Code(1), almost), restart(200, 0));
-    let healthy = policy.healthy;
+    let healthy = policy.options.healthy;
     assert_eq!(policy.on_exit(&Exit::Code(1), healthy), restart(100, 1));
     assert_eq!(policy.on_exit(&Exit::Code(1), almost), restart(200, 0));
     assert_eq!(policy.on_exit(&Exit::Code(1), almost), Decision::CrashLoop);
@@ -96,7 +103,7 @@ fn a_reload_gives_everything_back() {
 #[test]
 fn jitter_stays_within_its_bounds_and_depends_on_the_seed() {
     let first_wait = |seed| {
-        let mut policy = RestartPolicy::new(u32::MAX, seed);
+        let mut policy = RestartPolicy::new(&RestartOptions::times(u32::MAX), seed);
         match policy.on_exit(&Exit::Code(1), SOON) {
             Decision::Restart { after, .. } => after,
             other => panic!("expected a restart, found {other:?}"),
@@ -113,13 +120,125 @@ fn jitter_stays_within_its_bounds_and_depends_on_the_seed() {
 
 #[test]
 fn no_wait_exceeds_the_cap() {
-    let mut policy = RestartPolicy::new(u32::MAX, 3);
+    let mut policy = RestartPolicy::new(&RestartOptions::times(u32::MAX), 3);
     for _ in 0..100 {
         let Decision::Restart { after, .. } = policy.on_exit(&Exit::Code(1), SOON) else {
             panic!("there are restarts left");
         };
-        assert!(after <= policy.cap);
+        assert!(after <= policy.options.cap);
     }
+}
+
+#[test]
+fn backoff_and_cap_are_as_asked_for() {
+    let options = RestartOptions {
+        backoff: Duration::from_millis(30),
+        cap: Duration::from_millis(100),
+        ..steady(9)
+    };
+    let mut policy = RestartPolicy::new(&options, 0);
+    for (wait, left) in [(30, 8), (60, 7), (100, 6), (100, 5)] {
+        assert_eq!(policy.on_exit(&Exit::Code(1), SOON), restart(wait, left));
+    }
+}
+
+#[test]
+fn without_a_count_there_is_always_one_more() {
+    let options = RestartOptions {
+        count: None,
+        ..steady(0)
+    };
+    let mut policy = RestartPolicy::new(&options, 0);
+    for _ in 0..10_000 {
+        let decision = policy.on_exit(&Exit::Signal(9), SOON);
+        assert!(matches!(decision, Decision::Restart { left: None, .. }));
+    }
+    assert_eq!((policy.left(), policy.used()), (None, 10_000));
+    policy.set_used(u32::MAX);
+    let Decision::Restart { after, left: None } = policy.on_exit(&Exit::Code(1), SOON) else {
+        panic!("there is always one more");
+    };
+    assert_eq!(after, options.cap);
+    let healthy = policy.on_exit(&Exit::Code(1), options.healthy);
+    let first = Duration::from_millis(100);
+    let expected = Decision::Restart {
+        after: first,
+        left: None,
+    };
+    assert_eq!(healthy, expected);
+}
+
+#[test]
+fn success_is_what_was_named_so() {
+    let options = RestartOptions {
+        success: vec![0, 3, -15],
+        ..steady(1)
+    };
+    for exit in [Exit::Code(0), Exit::Code(3), Exit::Signal(15)] {
+        let mut policy = RestartPolicy::new(&options, 0);
+        assert_eq!(policy.on_exit(&exit, SOON), Decision::Finished, "{exit:?}");
+    }
+    for exit in [
+        Exit::Code(15),
+        Exit::Signal(3),
+        Exit::Code(1),
+        Exit::ShimLost,
+    ] {
+        let mut policy = RestartPolicy::new(&options, 0);
+        assert_eq!(policy.on_exit(&exit, SOON), restart(100, 0), "{exit:?}");
+    }
+    let options = RestartOptions {
+        success: vec![3],
+        ..steady(1)
+    };
+    let mut policy = RestartPolicy::new(&options, 0);
+    assert_eq!(policy.on_exit(&Exit::Code(0), SOON), restart(100, 0));
+}
+
+#[test]
+fn always_counts_success_too() {
+    let options = RestartOptions {
+        when: RestartWhen::Always,
+        ..steady(2)
+    };
+    let mut policy = RestartPolicy::new(&options, 0);
+    assert_eq!(policy.on_exit(&Exit::Code(0), SOON), restart(100, 1));
+    assert_eq!(policy.on_exit(&Exit::Code(1), SOON), restart(200, 0));
+    assert_eq!(policy.on_exit(&Exit::Code(0), SOON), Decision::CrashLoop);
+    let healthy = policy.on_exit(&Exit::Code(0), options.healthy);
+    assert_eq!(healthy, restart(100, 1));
+
+    let none = RestartOptions {
+        count: Some(0),
+        ..options
+    };
+    let mut policy = RestartPolicy::new(&none, 0);
+    assert_eq!(policy.on_exit(&Exit::Code(0), SOON), Decision::Finished);
+    assert_eq!(policy.on_exit(&Exit::Code(1), SOON), Decision::Failed);
+}
+
+#[test]
+fn never_is_never() {
+    let options = RestartOptions {
+        when: RestartWhen::Never,
+        ..steady(5)
+    };
+    let mut policy = RestartPolicy::new(&options, 0);
+    assert_eq!(policy.on_exit(&Exit::Code(0), SOON), Decision::Finished);
+    for exit in FAILURES {
+        assert_eq!(policy.on_exit(&exit, SOON), Decision::Failed);
+    }
+    assert_eq!(policy.on_failure(SOON), Decision::Failed);
+    assert_eq!(policy.left(), Some(5));
+}
+
+#[test]
+fn a_policy_goes_on_where_another_was() {
+    let mut first = without_jitter(3);
+    assert_eq!(first.on_exit(&Exit::Code(1), SOON), restart(100, 2));
+    let mut second = without_jitter(3);
+    second.set_used(first.used());
+    assert_eq!(second.on_exit(&Exit::Code(1), SOON), restart(200, 1));
 }
 
 #[test]
