@@ -71,6 +71,11 @@ impl Home {
         self.root.join("run")
     }
 
+    /// Returns the folder that belongs to another user, whose processes find their session there.
+    pub(crate) fn user(&self, uid: u32) -> PathBuf {
+        self.root.join("users").join(uid.to_string())
+    }
+
     /// Returns the socket that sessions connect to.
     pub fn socket(&self) -> PathBuf {
         self.run().join("core.sock")

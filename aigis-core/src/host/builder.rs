@@ -265,6 +265,7 @@ impl HostBuilder {
             portables: Portables::default(),
             sessions: Mutex::default(),
             server: OnceLock::new(),
+            cgroups: OnceLock::new(),
             cancel: Arc::default(),
             phase: Mutex::new(Phase::Open),
             changed: Condvar::new(),

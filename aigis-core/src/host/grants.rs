@@ -1,7 +1,8 @@
 //! What a plugin is given: its secrets, its settings, and what it may know of itself and its host.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::fchown;
+use std::path::{Path, PathBuf};
 
 use aigis_plugin_api::__private::Grant;
 use aigis_plugin_api::codec::Value;
@@ -12,6 +13,7 @@ use super::secrets::{self, Delivered};
 use super::step::Step;
 use crate::config::{Manifest, PluginEntry, PluginName};
 use crate::home::at;
+use crate::supervisor::Identity;
 
 impl Inner {
     pub(crate) fn deliver(
@@ -39,15 +41,27 @@ impl Inner {
         })
     }
 
-    /// Writes the settings down for a process that reads files.
-    pub(crate) fn settings_file(&self, plugin: &Plugin) -> Result<Option<PathBuf>, Step> {
+    /// Writes the settings down for a process that reads files; in `place`, if the process is of another user than the
+    /// core.
+    pub(super) fn settings_file(
+        &self,
+        plugin: &Plugin,
+        place: Option<&Path>,
+        owner: Option<&Identity>,
+    ) -> Result<Option<PathBuf>, Step> {
         let Some(settings) = settings(&plugin.entry) else {
             return Ok(None);
         };
-        let folder = self.home.run().join("settings");
+        let folder = match place {
+            Some(folder) => folder.to_owned(),
+            None => self.home.run().join("settings"),
+        };
         let path = folder.join(format!("{}.json", plugin.name()));
         let written = tempfile::NamedTempFile::new_in(&folder).and_then(|file| {
             fs::write(file.path(), settings.to_json_pretty())?;
+            if let Some(owner) = owner {
+                fchown(&file, Some(owner.uid), Some(owner.gid))?;
+            }
             file.persist(&path).map_err(|error| error.error)
         });
         match written {

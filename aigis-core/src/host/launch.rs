@@ -1,16 +1,19 @@
 //! What a process of a plugin is launched with: its program, its environment, its grant.
 
-use std::path::PathBuf;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
 
 use aigis_plugin_api::__private::Grant as PluginGrant;
 use aigis_plugin_api::session::SessionGrant;
 
 use super::Inner;
+use super::confine::SOCKET;
 use super::plugin::Plugin;
 use super::prepare::Prepared;
 use super::processes::Role;
 use super::step::Step;
 use crate::config::{Launch, Manifest, PluginKind};
+use crate::home::at;
 use crate::supervisor::{LaunchSpec, MAX_GRANT_BYTES};
 
 /// What is run: a program and its arguments.
@@ -108,13 +111,23 @@ pub(super) fn spec(
     if role == Role::Library {
         // All that the library is to know it is told over the session, however long that is.
         grant.settings = None;
-        return Ok((spec, session_grant(inner, grant)));
+        let spec = inner.confine(spec, &manifest.resources)?;
+        let place = inner.place_of(&spec)?;
+        return Ok((spec, session_grant(inner, place.as_deref(), grant)));
     }
     spec = spec.env("AIGIS_INSTANCE", grant.instance.to_string());
-    if let Some(path) = inner.settings_file(plugin)? {
+    let mut spec = inner.confine(spec, &manifest.resources)?;
+    let place = inner.place_of(&spec)?;
+    let owner = spec.confinement.identity.as_ref();
+    if let Some(owner) = owner {
+        // It is the plugin's own folder, whoever the plugin is.
+        chown(&grant.data, Some(owner.uid), Some(owner.gid))
+            .map_err(|error| Step::Prepare(at(&grant.data, error)))?;
+    }
+    if let Some(path) = inner.settings_file(plugin, place.as_deref(), owner)? {
         spec = spec.env("AIGIS_SETTINGS", path);
     }
-    let mut grant = session_grant(inner, grant);
+    let mut grant = session_grant(inner, place.as_deref(), grant);
     if plugin.entry.kind == PluginKind::External && grant.to_json().len() > MAX_GRANT_BYTES {
         // It has them in a file as well, however long they are.
         grant.plugin.settings = None;
@@ -122,10 +135,14 @@ pub(super) fn spec(
     Ok((spec, grant))
 }
 
-fn session_grant(inner: &Inner, plugin: PluginGrant) -> SessionGrant {
+/// Makes what is presented at the socket: the core's own, or that of the user whose folder `place` is.
+fn session_grant(inner: &Inner, place: Option<&Path>, plugin: PluginGrant) -> SessionGrant {
     SessionGrant {
         version: 1,
-        endpoint: inner.home.socket(),
+        endpoint: match place {
+            Some(folder) => folder.join(SOCKET),
+            None => inner.home.socket(),
+        },
         token: new_token(),
         plugin,
     }

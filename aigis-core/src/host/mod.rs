@@ -26,6 +26,7 @@ mod boot;
 mod builder;
 mod calls;
 mod compatibility;
+mod confine;
 mod core_skills;
 mod deaths;
 mod events;
@@ -78,6 +79,7 @@ use crate::loader::crash::{CrashFile, Listed};
 use crate::loader::guard::{Slot, Switchboard};
 use crate::registry::{Part, Registry};
 use crate::rpc::Server;
+use crate::supervisor::cgroup::Parent;
 
 use events::Logs;
 use isolated::Isolated;
@@ -89,6 +91,7 @@ use replace::Replacement;
 pub use crate::loader::{GenerationState, GenerationStatus, SlowCall};
 pub use builder::{HostBuilder, StartError};
 pub use calls::{STEP_FAILED, UNKNOWN_PLUGIN};
+pub use confine::ConfineError;
 pub use deaths::Crash;
 pub use events::{Event, Observer};
 pub(crate) use isolate::{ISOLATE_ARGUMENT, isolate_main};
@@ -199,6 +202,8 @@ pub(crate) struct Inner {
     portables: portable::Portables,
     sessions: Mutex<service::Sessions>,
     server: OnceLock<Server>,
+    /// Where control groups of launches are made, once that has been looked for.
+    cgroups: OnceLock<Option<Parent>>,
     /// Ends fetches, requirements commands and builds.
     pub(crate) cancel: Arc<AtomicBool>,
     phase: Mutex<Phase>,

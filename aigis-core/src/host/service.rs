@@ -80,6 +80,10 @@ impl Service for HostService {
         let offers = hello.features.iter().any(|name| name == feature::OFFERS);
         let launch = match &hello.token {
             Some(token) => Some(inner.present(token, offers)?),
+            None if peer.uid != 0 && peer.uid != rustix::process::geteuid().as_raw() => {
+                let message = "a process of another user needs the token of its launch";
+                return Err(Failure::new(FailureKind::Refused, message));
+            }
             None => None,
         };
         let mut sessions = lock(&inner.sessions);

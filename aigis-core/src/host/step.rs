@@ -9,6 +9,7 @@ use crate::registry::Conflict;
 use crate::source::FetchError;
 use crate::supervisor::LaunchError;
 
+use super::confine::ConfineError;
 use super::requirements::RequirementsError;
 use super::secrets::SecretsError;
 
@@ -63,6 +64,9 @@ pub enum Step {
          version serves on"
     )]
     Handover(Duration),
+    /// Its processes cannot be given or denied what its manifest says.
+    #[error("its processes cannot be what its manifest says")]
+    Confine(#[source] ConfineError),
     /// Its process could not be launched.
     #[error("its process cannot be launched")]
     Launch(#[source] LaunchError),

@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use aigis_plugin_api::session::socket;
-use rustix::fs::{AtFlags, FileType, Mode};
+use rustix::fs::{AtFlags, FileType, Mode, Uid};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -15,11 +15,11 @@ use super::error::RpcError;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 512;
 
-/// Opens the socket `path` for this user alone. One that a killed core left there is replaced.
+/// Opens the socket `path` for one user alone, this process's own or, if that is root's, any other. One that a killed core left there is replaced.
 ///
 /// # Errors
 /// Something else lies there, or the system refuses.
-pub(super) fn listen(path: &Path) -> Result<UnixListener, RpcError> {
+pub(super) fn listen(path: &Path, uid: u32) -> Result<UnixListener, RpcError> {
     let refused = |source: io::Error| RpcError::Bind {
         path: path.to_owned(),
         source,
@@ -49,7 +49,11 @@ pub(super) fn listen(path: &Path) -> Result<UnixListener, RpcError> {
     let address = SocketAddrUnix::new(&short).map_err(system)?;
     rustix::net::bind(&socket, &address).map_err(system)?;
     // Nobody can connect before `listen`, so nobody sees another mode.
-    rustix::fs::chmodat(&folder, name, Mode::RUSR | Mode::WUSR, AtFlags::empty())
+    let owner = (uid != own_uid()).then(|| Uid::from_raw(uid));
+    rustix::fs::chownat(&folder, name, owner, None, AtFlags::SYMLINK_NOFOLLOW)
+        .and_then(|()| {
+            rustix::fs::chmodat(&folder, name, Mode::RUSR | Mode::WUSR, AtFlags::empty())
+        })
         .and_then(|()| rustix::net::listen(&socket, BACKLOG))
         .map_err(|errno| {
             // What could not be opened must not lie there as if it were.

@@ -5,6 +5,7 @@
 //! only a core does: who comes in, as what, and what that one imports.
 
 mod callee;
+mod door;
 mod error;
 mod linux;
 mod server;

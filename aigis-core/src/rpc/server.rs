@@ -2,33 +2,24 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use aigis_plugin_api::__private::{Failure, FailureKind};
 use aigis_plugin_api::session::link::Link;
-use aigis_plugin_api::session::reactor::{Interest, Reactor, Watch, Watched};
+use aigis_plugin_api::session::reactor::Reactor;
 use aigis_plugin_api::session::{Limits as LinkLimits, Load, later};
 
+use super::door::Door;
 use super::error::RpcError;
 use super::session::{CoreSide, longest};
 use super::{Limits, OverdueCall, Service, linux};
 
-/// How long to wait before accepting again when the system has refused.
-const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 /// How long a thread stays with a session whose next call is likely to come soon.
 const NAP: Duration = Duration::from_millis(2);
-/// How many connections are accepted before others have their turn.
-const TURN: usize = 64;
-
-const READING: Interest = Interest {
-    reading: true,
-    writing: false,
-};
 
 /// The socket of a core, with all its sessions. Dropping it ends them at once, without the time that
 /// [`shutdown`](Self::shutdown) gives to running calls.
@@ -42,16 +33,12 @@ pub(super) struct Shared {
     pub(super) service: Arc<dyn Service>,
     pub(super) limits: Limits,
     pub(super) core_pid: u32,
-    /// The only user who is let in, besides root.
-    pub(super) uid: u32,
     pub(super) reactor: Arc<Reactor>,
     load: Arc<Load>,
     connections: Mutex<Connections>,
     last: AtomicU64,
     stopping: AtomicBool,
-    listener: UnixListener,
-    watch: OnceLock<Watch>,
-    refused: AtomicBool,
+    doors: Mutex<Vec<Arc<Door>>>,
 }
 
 /// Everybody who is connected, by numbers that count up.
@@ -120,32 +107,19 @@ impl Server {
         core_pid: u32,
         limits: Limits,
     ) -> Result<Self, RpcError> {
-        let refused = |source: io::Error| RpcError::Bind {
-            path: path.to_owned(),
-            source,
-        };
-        let listener = linux::listen(path)?;
         let shared = Arc::new(Shared {
             service,
             limits,
             core_pid,
-            uid: linux::own_uid(),
             reactor: Arc::clone(reactor),
             load: Load::new(limits.calls_in_all),
             connections: Mutex::default(),
             last: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
-            listener,
-            watch: OnceLock::new(),
-            refused: AtomicBool::new(false),
+            doors: Mutex::default(),
         });
-        let weak: Weak<Shared> = Arc::downgrade(&shared);
-        let watch = reactor
-            .watch(shared.listener.as_fd(), weak)
-            .map_err(refused)?;
-        // First: whoever gets the first connection looks for it there.
-        let _ = shared.watch.set(watch);
-        shared.listen_again();
+        let own = Door::open(&shared, path, linux::own_uid())?;
+        lock(&shared.doors).push(own);
         Ok(Self {
             shared,
             path: path.to_owned(),
@@ -155,6 +129,20 @@ impl Server {
     /// Returns where the socket is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Opens the socket `path` as well, for the user `uid`, who is let in only with the token of a launch. If that user
+    /// has a socket already, there is nothing to do.
+    ///
+    /// # Errors
+    /// The system refuses the socket, or something else lies in its place.
+    pub(crate) fn open_for(&self, uid: u32, path: &Path) -> Result<(), RpcError> {
+        // Held for as long as it takes, so that two launches do not open it twice.
+        let mut doors = lock(&self.shared.doors);
+        if !doors.iter().any(|door| door.uid() == uid) {
+            doors.push(Door::open(&self.shared, path, uid)?);
+        }
+        Ok(())
     }
 
     /// Tells every session whose imports are served otherwise than it was told last.
@@ -188,11 +176,8 @@ impl Server {
     /// takes longer goes on without a client.
     pub fn shutdown(&self, grace: Duration) {
         if !self.shared.stopping.swap(true, Ordering::AcqRel) {
-            // Whoever has removed it already has done no harm.
-            let _ = std::fs::remove_file(&self.path);
-            if let Some(watch) = self.shared.watch.get() {
-                watch.end(self.shared.listener.as_fd());
-            }
+            let doors = std::mem::take(&mut *lock(&self.shared.doors));
+            doors.iter().for_each(|door| door.close());
         }
         let now = Instant::now();
         let deadline = now.checked_add(grace).unwrap_or(now);
@@ -282,9 +267,14 @@ impl Shared {
         }
     }
 
-    fn accepted(self: &Arc<Self>, stream: UnixStream) -> io::Result<()> {
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Takes in a connection that only the user `uid` may use.
+    pub(super) fn accepted(self: &Arc<Self>, stream: UnixStream, uid: u32) -> io::Result<()> {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let side = Arc::new(CoreSide::new(Arc::clone(self), number));
+        let side = Arc::new(CoreSide::new(Arc::clone(self), number, uid));
         let limits = LinkLimits {
             calls: self.limits.calls_of_session,
             bytes: self.limits.bytes_of_session,
@@ -314,45 +304,5 @@ impl Shared {
             }
         });
         Ok(())
-    }
-}
-
-impl Watched for Shared {
-    fn ready(self: Arc<Self>) {
-        for _ in 0..TURN {
-            if self.stopping.load(Ordering::Acquire) {
-                return;
-            }
-            let accepted = self.listener.accept();
-            match accepted.and_then(|(stream, _)| self.accepted(stream)) {
-                Ok(()) => self.refused.store(false, Ordering::Relaxed),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // The client is gone again, or the system has no descriptor to give: time may help, and
-                // nothing else would.
-                Err(error) => {
-                    if !self.refused.swap(true, Ordering::Relaxed) {
-                        tracing::warn!(%error, "a connection cannot be accepted");
-                    }
-                    let me = Arc::downgrade(&self);
-                    later(AFTER_REFUSAL, move || {
-                        if let Some(shared) = me.upgrade() {
-                            shared.listen_again();
-                        }
-                    });
-                    return;
-                }
-            }
-        }
-        self.listen_again();
-    }
-}
-
-impl Shared {
-    fn listen_again(&self) {
-        if let Some(watch) = self.watch.get()
-            && !self.stopping.load(Ordering::Acquire)
-        {
-            watch.set(self.listener.as_fd(), READING);
-        }
     }
 }

@@ -48,6 +48,8 @@ fn no_import(number: u32) -> Failure {
 pub(super) struct CoreSide {
     shared: Arc<Shared>,
     number: u64,
+    /// The only user who is let in, besides root.
+    uid: u32,
     /// Since the client was let in.
     open: OnceLock<Open>,
     /// The service has heard of the end.
@@ -86,10 +88,11 @@ pub(super) fn may_enter(uid: u32, own: u32) -> bool {
 }
 
 impl CoreSide {
-    pub(super) fn new(shared: Arc<Shared>, number: u64) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, number: u64, uid: u32) -> Self {
         Self {
             shared,
             number,
+            uid,
             open: OnceLock::new(),
             over: AtomicBool::new(false),
         }
@@ -110,10 +113,10 @@ impl CoreSide {
     fn greet(&self, link: &Arc<Link>, frame: &Received) -> Result<(), Failure> {
         let peer = linux::peer(link.socket())
             .map_err(|error| fault(format!("the core cannot find out who is calling: {error}")))?;
-        let (uid, own) = (peer.uid, self.shared.uid);
+        let (uid, own) = (peer.uid, self.uid);
         if !may_enter(uid, own) {
             return Err(fault(format!(
-                "this core serves the user with uid {own}, the client has uid {uid}"
+                "this socket is for the user with uid {own}, the client has uid {uid}"
             )));
         }
         let kind = frame.header.kind;

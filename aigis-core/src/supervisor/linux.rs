@@ -16,6 +16,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitIdOptions, WaitOptions};
 
+use super::cgroup::Cgroup;
+use super::confinement::Entry;
 use super::protocol::{INVOCATION_VARIABLE, LaunchSpec, SESSION_FD_VARIABLE};
 use super::{Exit, ProcessName};
 
@@ -33,6 +35,10 @@ pub(super) struct Process {
     pub(super) session: i32,
     /// In clock ticks since the machine started; with the pid it names one process for good.
     pub(super) start_time: u64,
+    /// The CPU's time that it has used, in clock ticks.
+    pub(super) ticks: u64,
+    /// The same, of its children that it has collected.
+    pub(super) collected_ticks: u64,
 }
 
 impl Process {
@@ -44,15 +50,33 @@ impl Process {
         let (head, fields) = stat.rsplit_once(')')?;
         let (_, name) = head.split_once('(')?;
         let mut fields = fields.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let group = fields.next()?.parse().ok()?;
+        let session = fields.next()?.parse().ok()?;
+        let mut number = |skipped| fields.nth(skipped)?.parse::<u64>().ok();
         Some(Process {
             pid,
             name: name.to_owned(),
-            state: fields.next()?.chars().next()?,
-            parent: fields.next()?.parse().ok()?,
-            group: fields.next()?.parse().ok()?,
-            session: fields.next()?.parse().ok()?,
-            start_time: fields.nth(15)?.parse().ok()?,
+            state,
+            parent,
+            group,
+            session,
+            ticks: number(7)? + number(0)?,
+            collected_ticks: number(0)? + number(0)?,
+            start_time: number(4)?,
         })
+    }
+
+    /// Reads all processes of the machine.
+    pub(super) fn all() -> Vec<Process> {
+        let Ok(entries) = fs::read_dir("/proc") else {
+            return Vec::new();
+        };
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter_map(Process::read)
+            .collect()
     }
 
     /// Returns whether it has ended and only waits to be collected by its parent.
@@ -127,7 +151,7 @@ fn children(pid: i32) -> Option<Vec<i32>> {
 }
 
 fn descendants_by_parent(own: i32) -> Vec<Process> {
-    let all = all_processes();
+    let all = Process::all();
     let mut family = HashSet::from([own]);
     loop {
         let before = family.len();
@@ -146,16 +170,6 @@ fn descendants_by_parent(own: i32) -> Vec<Process> {
         .collect()
 }
 
-fn all_processes() -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(Process::read)
-        .collect()
-}
-
 /// Sends a signal to every process of a group.
 ///
 /// Only for a group that is known to have a member now: the number of an empty one may
@@ -168,13 +182,43 @@ pub(super) fn signal_group(group: i32, signal: Signal) {
 
 /// Kills what is left of a launch whose shim is dead and waits until it is gone.
 ///
-/// Its processes are known by the leader's session and group and, those that have left
-/// both, by the mark in their environment. Returns what nothing could end.
-pub(super) fn kill_leftovers(leader: Option<(u32, u64)>, invocation: &str) -> Vec<Process> {
+/// Its processes are known by its control group; where there is none, by the leader's session and group and, those
+/// that have left both, by the mark in their environment. Returns what nothing could end.
+pub(super) fn kill_leftovers(
+    leader: Option<(u32, u64)>,
+    invocation: &str,
+    group: Option<&Cgroup>,
+) -> Vec<Process> {
     let give_up = Instant::now() + KILL_FOR;
     loop {
-        let left = leftovers(leader, invocation);
-        if left.is_empty() || Instant::now() >= give_up {
+        let mut left = leftovers(leader, invocation);
+        if let Some(group) = group {
+            group.kill();
+            let known: HashSet<i32> = left.iter().map(|process| process.pid).collect();
+            let more = group
+                .processes()
+                .into_iter()
+                .filter(|pid| !known.contains(pid));
+            left.extend(
+                more.filter_map(Process::read)
+                    .filter(|process| !process.is_dead()),
+            );
+        }
+        if left.is_empty() {
+            // Those that have died may be counted until they are collected.
+            if let Some(group) = group
+                && !group.is_empty()
+                && Instant::now() < give_up
+            {
+                thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            if let Some(group) = group {
+                group.remove();
+            }
+            return left;
+        }
+        if Instant::now() >= give_up {
             return left;
         }
         for process in &left {
@@ -188,7 +232,7 @@ pub(super) fn kill_leftovers(leader: Option<(u32, u64)>, invocation: &str) -> Ve
 pub(super) fn leftovers(leader: Option<(u32, u64)>, invocation: &str) -> Vec<Process> {
     let mark = format!("{INVOCATION_VARIABLE}={invocation}");
     let own = std::process::id() as i32;
-    let all = all_processes();
+    let all = Process::all();
     // While a session or group has members, its number is given to nobody else. So if a
     // younger process has the leader's pid, nothing of the leader's is left there.
     let leader = leader.filter(|&(pid, start_time)| {
@@ -368,6 +412,7 @@ pub(super) fn spawn(
     stdout: OwnedFd,
     stderr: OwnedFd,
     session: Option<OwnedFd>,
+    confined: Entry,
 ) -> io::Result<u32> {
     let mut command = Command::new(path);
     command
@@ -385,7 +430,7 @@ pub(super) fn spawn(
         None => command.env_remove(SESSION_FD_VARIABLE),
     };
     let shim = rustix::process::getpid();
-    let prepare = move || prepare_child(shim, session.as_ref());
+    let prepare = move || prepare_child(shim, session.as_ref(), &confined);
     // SAFETY: between fork and exec only async-signal-safe calls are allowed.
     // `prepare_child` makes plain system calls on values made before the fork, and
     // neither allocates nor locks; the shim has one thread, so no lock was held either.
@@ -394,8 +439,10 @@ pub(super) fn spawn(
 }
 
 /// Runs in the child, after its pipes and folder are in place and its mask is empty.
-fn prepare_child(shim: Pid, session: Option<&OwnedFd>) -> io::Result<()> {
+fn prepare_child(shim: Pid, session: Option<&OwnedFd>, confined: &Entry) -> io::Result<()> {
     rustix::process::setsid()?;
+    // First, since another user's process loses the signal that is asked for next.
+    confined.enter()?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     if rustix::process::getppid() != Some(shim) {
         // The shim died before the signal was asked for, so it will not come.

@@ -14,6 +14,8 @@
 //! - A shim that loses its core stops its tree. A core that loses a shim kills what is left
 //!   of the tree and reports [`Exit::ShimLost`].
 
+pub(crate) mod cgroup;
+mod confinement;
 mod link;
 mod linux;
 mod plugin;
@@ -26,11 +28,13 @@ mod starter;
 #[cfg(test)]
 mod tests;
 mod tree;
+pub(crate) mod usage;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use confinement::{Confinement, Identity};
 pub use policy::{Decision, RestartPolicy};
 pub use process::{LaunchError, StopReport, Supervised};
 pub use protocol::{Grant, LaunchFailure, LaunchSpec, MAX_GRANT_BYTES};

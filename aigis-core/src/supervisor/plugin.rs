@@ -11,6 +11,7 @@ use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::confinement::Entry;
 use super::linux::{self, Reaped};
 use super::protocol::{Grant, LaunchFailure, LaunchSpec, MAX_GRANT_BYTES};
 use super::record::OwnRecord;
@@ -20,6 +21,9 @@ use crate::logging::{CUT_MARKER, Level, Line, LineEnd, LineSplitter, LogFile};
 /// What is read at most from a pipe that has to be emptied without waiting for its end: a
 /// pipe holds no more than this by itself.
 const DRAIN_BYTES: usize = 1024 * 1024;
+
+/// What fails when a control group is gone before anything enters it.
+const CGROUP: &str = "open its control group";
 
 /// A plugin that runs.
 pub(super) struct Started {
@@ -40,12 +44,18 @@ pub(super) fn start(spec: &LaunchSpec, record: &mut OwnRecord) -> Result<Started
     let session = spec.session.as_ref().map(session_pipe).transpose()?;
     let (stdout, stdout_end) = output_pipe().map_err(system("create a pipe"))?;
     let (stderr, stderr_end) = output_pipe().map_err(system("create a pipe"))?;
-    let pid = linux::spawn(spec, &path, stdout_end, stderr_end, session)
-        .map_err(|error| exec_failure(&path, &error))?;
+    let (confined, report) =
+        Entry::new(&spec.confinement).map_err(|error| confinement_failure(CGROUP, &error))?;
+    // What is on the child's side is closed on this one when `spawn` is over.
+    let spawned = linux::spawn(spec, &path, stdout_end, stderr_end, session, confined);
+    let pid = spawned.map_err(|error| match report.failed() {
+        Some(what) => confinement_failure(what, &error),
+        None => exec_failure(&path, &error),
+    })?;
     // It cannot be missing: until it is collected even a dead child is shown.
     let start_time = linux::Process::read(pid as i32).map_or(0, |process| process.start_time);
     if let Err(error) = record.started(pid, start_time) {
-        let mut stop = Stop::new(pid as i32);
+        let mut stop = Stop::new(pid as i32, spec.confinement.group());
         stop.begin(Duration::ZERO);
         while linux::reap() != Reaped::NoChildren {
             stop.advance();
@@ -238,6 +248,13 @@ fn exec_failure(path: &Path, error: &io::Error) -> LaunchFailure {
             path: shown,
             message: error.to_string(),
         },
+    }
+}
+
+fn confinement_failure(what: &str, error: &io::Error) -> LaunchFailure {
+    LaunchFailure::Confinement {
+        what: what.to_owned(),
+        message: error.to_string(),
     }
 }
 

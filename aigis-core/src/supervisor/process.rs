@@ -418,8 +418,9 @@ async fn watch_over(
 async fn clear_up(leader: Option<(u32, u64)>, spec: &LaunchSpec) -> Vec<ProcessName> {
     let invocation = spec.invocation.clone();
     let record = std::path::absolute(spec.record.as_path());
+    let group = spec.confinement.group();
     let work = tokio::task::spawn_blocking(move || {
-        let survivors = linux::kill_leftovers(leader, &invocation);
+        let survivors = linux::kill_leftovers(leader, &invocation, group.as_ref());
         if let (true, Ok(record)) = (survivors.is_empty(), record) {
             remove_abandoned(&record, &invocation);
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Exit, ProcessName};
+use super::{Confinement, Exit, ProcessName};
 use crate::config::PluginName;
 use crate::logging::{Level, Rotation};
 
@@ -54,6 +54,9 @@ pub struct LaunchSpec {
     /// has one process.
     #[serde(default)]
     pub label: String,
+    /// What it is given and denied.
+    #[serde(default)]
+    pub confinement: Confinement,
     /// Its log file.
     pub log: OsText,
     /// How its log rotates.
@@ -88,6 +91,7 @@ impl LaunchSpec {
             env: Vec::new(),
             session: None,
             label: String::new(),
+            confinement: Confinement::default(),
             log: OsText(log.into().into_os_string()),
             rotation: Rotation::default(),
             record: OsText(record.into().into_os_string()),
@@ -310,6 +314,14 @@ pub enum LaunchFailure {
     Exec {
         /// The program's file.
         path: String,
+        /// What the system said.
+        message: String,
+    },
+    /// It could not be given or denied what it is to be.
+    #[error("failed to {what}: {message}; the core must run as a user who may do that")]
+    Confinement {
+        /// What was attempted.
+        what: String,
         /// What the system said.
         message: String,
     },

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::Cgroup;
 use super::linux;
-use super::protocol::{LaunchFailure, LaunchSpec, PROTOCOL_VERSION};
+use super::protocol::{LaunchFailure, LaunchSpec, OsText, PROTOCOL_VERSION};
 use crate::config::PluginName;
 
 /// Records are padded with spaces to this size, so that the second writing of one covers
@@ -34,6 +35,9 @@ pub struct ShimRecord {
     pub boot_id: String,
     /// When the plugin was launched, RFC 3339.
     pub started_at: String,
+    /// The folder of its control group.
+    #[serde(default)]
+    pub cgroup: Option<OsText>,
 }
 
 impl ShimRecord {
@@ -56,7 +60,15 @@ impl ShimRecord {
     /// kernel can hold.
     pub(super) fn kill_leftovers(&self) -> Vec<linux::Process> {
         if linux::boot_id().is_ok_and(|boot| boot == self.boot_id) {
-            linux::kill_leftovers(self.pid.zip(self.start_time), &self.invocation)
+            let group = self
+                .cgroup
+                .as_ref()
+                .map(|folder| Cgroup::at(folder.as_path()));
+            linux::kill_leftovers(
+                self.pid.zip(self.start_time),
+                &self.invocation,
+                group.as_ref(),
+            )
         } else {
             Vec::new()
         }
@@ -107,6 +119,7 @@ impl OwnRecord {
                 start_time: None,
                 boot_id: linux::boot_id().map_err(failure)?,
                 started_at: jiff::Timestamp::now().to_string(),
+                cgroup: spec.confinement.cgroup.clone(),
             },
         };
         record.file.set_len(0).map_err(failure)?;

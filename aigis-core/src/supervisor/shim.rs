@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::cgroup::Cgroup;
 use super::link::{Core, hear_out, read_spec, timespec};
 use super::linux::{self, Notice, Reaped, Signals};
 use super::plugin::{self, Output, command_line};
@@ -78,6 +79,7 @@ struct Shim {
     exit: Option<Exit>,
     stop: Stop,
     outputs: [Output; 2],
+    group: Option<Cgroup>,
     grace: Duration,
     buffer: Vec<u8>,
     core_lost: Option<Instant>,
@@ -126,8 +128,9 @@ impl Shim {
             record,
             leader: started.pid,
             exit: None,
-            stop: Stop::new(started.pid),
+            stop: Stop::new(started.pid, spec.confinement.group()),
             outputs: started.outputs,
+            group: spec.confinement.group(),
             grace: spec.grace(),
             buffer: vec![0; READ_BYTES],
             core_lost: None,
@@ -189,8 +192,12 @@ impl Shim {
             mut buffer,
             record,
             stop,
+            group,
             ..
         } = self;
+        if let Some(group) = group {
+            group.remove();
+        }
         // First, so that the next launch finds the place free.
         record.remove();
         core.send(&Event::TreeGone {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::ProcessName;
+use super::cgroup::Cgroup;
 use super::linux::{self, Process};
 
 /// How often one round looks for processes that were forked while it was looking.
@@ -27,6 +28,8 @@ const MOST_NAMES: usize = 50;
 #[derive(Debug)]
 pub(super) struct Stop {
     leader: i32,
+    /// What holds all of the tree, if there is one.
+    group: Option<Cgroup>,
     phase: Phase,
     killed: Vec<ProcessName>,
     /// There was no grace to begin with.
@@ -81,9 +84,10 @@ pub(super) enum Progress {
 }
 
 impl Stop {
-    pub(super) fn new(leader: i32) -> Stop {
+    pub(super) fn new(leader: i32, group: Option<Cgroup>) -> Stop {
         Stop {
             leader,
+            group,
             phase: Phase::Running,
             killed: Vec::new(),
             immediate: false,
@@ -143,6 +147,21 @@ impl Stop {
         }
     }
 
+    /// Kills every process of the tree; returns those that were seen in it.
+    fn kill_all(&self) -> Vec<Process> {
+        let Some(group) = &self.group else {
+            return signal_all(self.leader, Signal::KILL, &mut Asked::new());
+        };
+        let mut found = linux::descendants();
+        // In one step, which nothing that forks meanwhile escapes; but there are ways out of a group.
+        group.kill();
+        let left = signal_all(self.leader, Signal::KILL, &mut Asked::new());
+        found.extend(left);
+        found.sort_by_key(|process| (process.pid, process.start_time));
+        found.dedup_by_key(|process| (process.pid, process.start_time));
+        found
+    }
+
     /// Returns when [`advance`](Self::advance) has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.phase {
@@ -173,7 +192,7 @@ impl Stop {
             again.wait *= 2;
             return Progress::Quiet;
         }
-        let found = signal_all(self.leader, Signal::KILL, &mut Asked::new());
+        let found = self.kill_all();
         match &mut self.phase {
             Phase::Running => Progress::Quiet,
             Phase::Terminating { .. } => {

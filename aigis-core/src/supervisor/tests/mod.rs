@@ -3,6 +3,7 @@
 //! The test program is its own shim: started with the shim's argument it becomes one before
 //! its `main` runs, which is what the program `aigis` does in its `main`.
 
+mod confine;
 mod launch;
 mod loss;
 mod messages;
