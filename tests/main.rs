@@ -1,5 +1,6 @@
 //! The tests of the whole: real plugins, real processes, real servers, one module per subject.
 
+mod adoption;
 mod asynchronous;
 mod bad_input;
 mod boot;

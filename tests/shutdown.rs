@@ -197,7 +197,7 @@ fn every_way_to_end_a_core_is_clean() {
     assert!(!is_alive(core.pid()), "it returns when the core is gone");
     check_clean_end(&home, core.wait());
 
-    // No cleanup, no grace for the core; its processes go all the same.
+    // No cleanup, no grace for the core; its processes go on, and end with the next one.
     remove_notes_and_logs(&home);
     let core = start(&home);
     let pids = ["notes/internal", "notes/external"].map(|note| pid_in(&home, note));
@@ -205,9 +205,11 @@ fn every_way_to_end_a_core_is_clean() {
     assert_eq!(core.wait().code, None);
     assert!(!home.core_log().contains("SHUTDOWN"));
     assert_eq!(home.read("notes/order"), "");
-    eventually("the end of its processes", || {
-        pids.iter().all(|pid| !is_alive(*pid)).then_some(())
-    });
+    assert!(pids.iter().all(|pid| is_alive(*pid)));
+    let core = Core::start(&home);
+    core.signal("TERM");
+    core.wait().exited(0);
+    assert!(pids.iter().all(|pid| !is_alive(*pid)));
 }
 
 fn pid_in(home: &TestHome, note: &str) -> u32 {

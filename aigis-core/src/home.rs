@@ -71,9 +71,14 @@ impl Home {
         self.root.join("run")
     }
 
+    /// Returns the folder of the folders of other users.
+    pub(crate) fn users(&self) -> PathBuf {
+        self.root.join("users")
+    }
+
     /// Returns the folder that belongs to another user, whose processes find their session there.
     pub(crate) fn user(&self, uid: u32) -> PathBuf {
-        self.root.join("users").join(uid.to_string())
+        self.users().join(uid.to_string())
     }
 
     /// Returns the socket that sessions connect to.

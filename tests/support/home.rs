@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aigis_core::config::Config;
 use aigis_core::logging::Follow;
+use aigis_core::supervisor::{SHIM_ARGUMENT, ShimRecord};
 use aigis_core::{Host, HostBuilder};
 use tempfile::TempDir;
 
@@ -164,6 +165,45 @@ impl TestHome {
         let output = self.command(arguments).output().expect("aigis runs");
         Ran::new(output)
     }
+}
+
+impl Drop for TestHome {
+    /// Ends what a killed core has left: its shims stop their plugins and themselves.
+    fn drop(&mut self) {
+        let Ok(records) = fs::read_dir(self.path().join("run/shims")) else {
+            return;
+        };
+        let shims: Vec<u32> = records
+            .flatten()
+            .filter_map(|entry| ShimRecord::read(entry.path()).ok()?)
+            .map(|record| record.shim_pid)
+            .filter(|&pid| is_shim(pid))
+            .collect();
+        let signal = |name: &str| {
+            for pid in shims.iter().filter(|&&pid| is_shim(pid)) {
+                // Should it fail, the next one may not.
+                let _ = Command::new("kill")
+                    .args(["-s", name, &pid.to_string()])
+                    .status();
+            }
+        };
+        for name in ["TERM", "KILL"] {
+            signal(name);
+            let begun = Instant::now();
+            while shims.iter().any(|&pid| is_shim(pid)) && begun.elapsed() < SHIMS_END {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+}
+
+/// How long the shims of a killed core may take to end their trees.
+const SHIMS_END: Duration = Duration::from_secs(10);
+
+/// Tells whether a process is a shim that has not ended: the number may be somebody else's by now.
+fn is_shim(pid: u32) -> bool {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    words.split(|&byte| byte == 0).nth(1) == Some(SHIM_ARGUMENT.as_bytes())
 }
 
 /// How a run of the program went.

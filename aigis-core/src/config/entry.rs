@@ -44,6 +44,23 @@ impl PluginEntry {
     }
 }
 
+impl PluginEntry {
+    /// Returns a short text that two entries share only if they are equal, also in different processes.
+    pub(crate) fn fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |part: &dyn fmt::Debug| {
+            // Texts are written in quotes, so that one part never looks like two.
+            hasher.update(format!("{part:?};").as_bytes());
+        };
+        add(&self.name.as_str());
+        add(&self.kind);
+        add(&self.source);
+        add(&self.settings);
+        self.overrides.each(&mut add);
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
 impl PartialEq for PluginEntry {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name

@@ -1,6 +1,7 @@
 //! The options of a manifest: their names, and the values that a manifest or a config entry gives them.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -182,6 +183,14 @@ impl ManifestOptions {
     /// Says whether no option is set.
     pub fn is_empty(&self) -> bool {
         self.settings.is_empty()
+    }
+
+    /// Gives each option with its value to `add`, whatever the place that they were written in.
+    pub(super) fn each(&self, add: &mut dyn FnMut(&dyn fmt::Debug)) {
+        for setting in &self.settings {
+            add(&setting.option);
+            setting.value.each(add);
+        }
     }
 
     pub(super) fn push(&mut self, option: OptionName, raw: RawOption, source: &Arc<SourceText>) {

@@ -1,5 +1,6 @@
 //! Options as they were written, whichever syntax they were written in.
 
+use std::fmt;
 use std::ops::Range;
 
 use serde_spanned::Spanned;
@@ -51,6 +52,24 @@ impl RawValue {
 }
 
 impl Raw {
+    /// Gives everything that the value is made of to `add`, without the places.
+    pub(super) fn each(&self, add: &mut dyn FnMut(&dyn fmt::Debug)) {
+        match &self.value {
+            RawValue::List(elements) => {
+                add(&("list", elements.len()));
+                elements.iter().for_each(|element| element.each(add));
+            }
+            RawValue::Map(pairs) => {
+                add(&("map", pairs.len()));
+                for (key, value) in pairs {
+                    key.each(add);
+                    value.each(add);
+                }
+            }
+            plain => add(plain),
+        }
+    }
+
     /// Copies a value out of a TOML document.
     pub(super) fn from_toml(value: &Spanned<DeValue<'_>>) -> Self {
         let copied = match value.get_ref() {

@@ -10,10 +10,14 @@ use std::time::Duration;
 use super::prepare::Prepared;
 use super::step::{Step, StepError};
 use super::{Inner, lock};
+use crate::config::PluginKind;
 use crate::logging::Level;
 
 /// How many plugins are fetched and checked at the same time; builds take turns anyway.
 const AHEAD: usize = 8;
+
+/// What a plugin's turn begins with; none if it goes on as an earlier core has left it.
+type Turn = Option<Result<Prepared, StepError>>;
 
 /// Where prepared plugins wait for their turn, by their place in the load order.
 #[derive(Default)]
@@ -24,18 +28,18 @@ pub(super) struct Board {
 
 #[derive(Default)]
 struct Results {
-    ready: HashMap<usize, Result<Prepared, StepError>>,
+    ready: HashMap<usize, Turn>,
     closed: bool,
 }
 
 impl Board {
-    fn put(&self, place: usize, result: Result<Prepared, StepError>) {
+    fn put(&self, place: usize, result: Turn) {
         lock(&self.results).ready.insert(place, result);
         self.put.notify_all();
     }
 
     /// Waits for the plugin in `place`; `None` when the host closes first.
-    fn take(&self, place: usize) -> Option<Result<Prepared, StepError>> {
+    fn take(&self, place: usize) -> Option<Turn> {
         let mut results = lock(&self.results);
         loop {
             if results.closed {
@@ -119,8 +123,11 @@ pub(super) fn begin(inner: &Arc<Inner>) -> io::Result<()> {
                     if inner.is_closing() {
                         return;
                     }
-                    let result = inner.prepare(&plugin, false);
-                    inner.board.put(place, result);
+                    let turn = match inner.goes_on(&plugin) {
+                        true => None,
+                        false => Some(inner.prepare(&plugin, false)),
+                    };
+                    inner.board.put(place, turn);
                 }
             })?;
     }
@@ -129,12 +136,16 @@ pub(super) fn begin(inner: &Arc<Inner>) -> io::Result<()> {
         .name("aigis-boot".to_owned())
         .spawn(move || {
             for (place, plugin) in inner.plugins().iter().enumerate() {
+                // Core plugins come first, and what an earlier core has left may call them.
+                if plugin.entry.kind != PluginKind::Core {
+                    inner.gate.open();
+                }
                 let Some(prepared) = inner.board.take(place) else {
                     return;
                 };
+                let goes_on = prepared.is_none();
                 // A failure is in the logs and the status; the next plugin has its turn.
-                let mut running = plugin.lock_running();
-                if inner.bring_up(plugin, &mut running, prepared).is_ok() {
+                if inner.take_turn(plugin, prepared).is_ok() && !goes_on {
                     let message = format!("loaded {} plugin {}", plugin.entry.kind, plugin.name());
                     inner.logs.core(Level::Info, message);
                 }

@@ -10,7 +10,7 @@ use super::events::Logs;
 use super::limits::MessageLimits;
 use super::plugin::Plugin;
 use super::portable::Portables;
-use super::{Host, HostHandle, Inner, Observer, Phase, Threads, boot, core_skills};
+use super::{Host, HostHandle, Inner, Observer, Phase, Threads, adoption, boot, core_skills};
 use crate::build::{BuildFolders, Builder, Sdk, SdkCrate, Toolchain};
 use crate::config::{Config, PluginEntry, PluginName};
 use crate::home::{Home, LockError, at};
@@ -18,6 +18,7 @@ use crate::loader::crash::{self, CrashFile, Listed};
 use crate::logging::{Level, LogError};
 use crate::rpc::{RpcError, Server};
 use aigis_plugin_api::session::reactor::Reactor;
+use tokio::sync::watch;
 
 /// The variable that names the program `aigis` for embedders.
 const PROGRAM: &str = "AIGIS_PROGRAM";
@@ -271,6 +272,8 @@ impl HostBuilder {
             changed: Condvar::new(),
             board: boot::Board::default(),
             preparations: boot::Preparations::default(),
+            closing: watch::Sender::new(false),
+            gate: adoption::Gate::new(),
             deaths,
             crash: crash.flatten(),
         });
@@ -281,12 +284,15 @@ impl HostBuilder {
         );
         inner.logs.core(Level::Boot, boot_message);
         core_skills::install(&inner);
+        // Before anybody can come in: those that another core has launched may do so at once.
+        adoption::begin(&inner);
         let service = super::service::of(&inner);
         let process = std::process::id();
         let server = Server::bind(&inner.calls, &inner.home.socket(), service, process)
             .map_err(StartError::Socket)?;
         // Set once, here.
         let _ = inner.server.set(server);
+        inner.reopen_doors();
         // From here on the handle's drop takes everything down again.
         let host = Host {
             handle: Arc::new(HostHandle {

@@ -13,6 +13,7 @@ use super::step::Step;
 use crate::config::Resources;
 use crate::home::at;
 use crate::logging::Level;
+use crate::rpc::RpcError;
 use crate::supervisor::cgroup::{Limits, Parent};
 use crate::supervisor::{Confinement, Identity, LaunchSpec};
 
@@ -154,12 +155,38 @@ impl Inner {
             .and_then(|()| fs::set_permissions(&folder, Permissions::from_mode(0o700)))
             .and_then(|()| chown(&folder, Some(identity.uid), Some(identity.gid)));
         made.map_err(|error| Step::Prepare(at(&folder, error)))?;
-        let socket = folder.join(SOCKET);
-        if let Some(server) = self.server.get() {
-            let opened = server.open_for(identity.uid, &socket);
-            opened.map_err(|error| Step::Prepare(io::Error::other(error)))?;
-        }
+        let opened = self.open_door(identity.uid, &folder);
+        opened.map_err(|error| Step::Prepare(io::Error::other(error)))?;
         Ok(Some(folder))
+    }
+}
+
+impl Inner {
+    fn open_door(&self, uid: u32, folder: &Path) -> Result<(), RpcError> {
+        let Some(server) = self.server.get() else {
+            return Ok(());
+        };
+        server.open_for(uid, &folder.join(SOCKET))
+    }
+
+    /// Opens the sockets of the users that processes of an earlier core run as: their sessions look for them where they
+    /// were.
+    pub(super) fn reopen_doors(&self) {
+        let Ok(folders) = fs::read_dir(self.home.users()) else {
+            return;
+        };
+        for folder in folders.flatten() {
+            let Some(uid) = folder
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            else {
+                continue;
+            };
+            if let Err(error) = self.open_door(uid, &folder.path()) {
+                self.logs.core(Level::Warn, error.to_string());
+            }
+        }
     }
 }
 

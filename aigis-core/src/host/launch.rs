@@ -17,7 +17,7 @@ use crate::home::at;
 use crate::supervisor::{LaunchSpec, MAX_GRANT_BYTES};
 
 /// What is run: a program and its arguments.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CommandLine {
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<String>,

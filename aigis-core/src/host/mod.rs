@@ -22,6 +22,7 @@
 //! Of the subscriber's spans a plugin sees the name of the innermost one: `tracing` does not tell more.
 //! Spans stay in one process: the calls of a session begin without any.
 
+mod adoption;
 mod boot;
 mod builder;
 mod calls;
@@ -37,6 +38,7 @@ mod isolated;
 mod launch;
 mod library;
 mod limits;
+mod memo;
 mod offering;
 mod operations;
 mod plugin;
@@ -52,6 +54,7 @@ mod service;
 mod status;
 mod step;
 mod swap;
+mod watch;
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -211,6 +214,10 @@ pub(crate) struct Inner {
     changed: Condvar,
     board: boot::Board,
     preparations: boot::Preparations,
+    /// Whether the host closes, for tasks.
+    closing: tokio::sync::watch::Sender<bool>,
+    /// When those come in at the latest that another core has launched; see [`adoption`].
+    gate: adoption::Gate,
     deaths: deaths::Deaths,
     /// Where it is recorded that the process dies; kept so that the handler finds it.
     crash: Option<(Arc<CrashFile>, Listed)>,
@@ -218,12 +225,21 @@ pub(crate) struct Inner {
 
 /// What stands for a token: how long it takes to find out that one is wrong tells nothing of the right ones, since nobody
 /// can choose how a hash begins, and hashes are compared in constant time.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TokenHash(blake3::Hash);
 
 impl TokenHash {
     fn of(token: &str) -> Self {
         Self(blake3::hash(token.as_bytes()))
+    }
+
+    /// Reads one that was written down.
+    fn from_hex(text: &str) -> Option<Self> {
+        blake3::Hash::from_hex(text).ok().map(Self)
+    }
+
+    fn to_hex(self) -> String {
+        self.0.to_hex().to_string()
     }
 }
 
@@ -234,6 +250,8 @@ struct Launched {
     number: u64,
     /// The library that it runs, if it is not the plugin's program.
     isolated: Option<Arc<Isolated>>,
+    /// Another core has launched it.
+    adopted: bool,
     up: Option<oneshot::Sender<()>>,
 }
 
@@ -343,7 +361,7 @@ impl Inner {
         let on_their_way = || {
             let plugins = self.plugins();
             let mut plugins = plugins.iter().filter(|plugin| of_interest(plugin));
-            plugins.any(|plugin| !plugin.state().is_settled())
+            plugins.any(|plugin| !plugin.state().is_settled() || plugin.left().is_turn_to_come())
         };
         let mut phase = lock(&self.phase);
         while *phase == Phase::Open && on_their_way() {
@@ -361,26 +379,13 @@ impl Inner {
         }
     }
 
-    /// Expects a launched plugin to present `token`; `up` hears when it is ready.
-    pub(crate) fn admit_launched(
-        &self,
-        token: &str,
-        plugin: &Arc<Plugin>,
-        number: u64,
-        isolated: Option<Arc<Isolated>>,
-        up: oneshot::Sender<()>,
-    ) {
-        let launched = Launched {
-            plugin: Arc::clone(plugin),
-            number,
-            isolated,
-            up: Some(up),
-        };
-        lock(&self.launched).insert(TokenHash::of(token), launched);
+    /// Expects a launched plugin to present its token.
+    fn admit_launched(&self, token: TokenHash, launched: Launched) {
+        lock(&self.launched).insert(token, launched);
     }
 
-    pub(crate) fn revoke(&self, token: &str) {
-        lock(&self.launched).remove(&TokenHash::of(token));
+    fn revoke(&self, token: TokenHash) {
+        lock(&self.launched).remove(&token);
     }
 
     /// Waits for a future on this thread, which may be anybody's. Blocks.

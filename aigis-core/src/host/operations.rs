@@ -248,6 +248,7 @@ impl Inner {
             }
             self.changed.notify_all();
         }
+        self.closing.send_replace(true);
         self.logs.core(Level::Shutdown, "shutting down");
         self.cancel.store(true, Ordering::Relaxed);
         // A hand-over that waits for calls gives up.

@@ -3,8 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
+use super::adoption::Left;
 use super::isolated::Isolated;
+use super::launch::command;
 use super::library::Library;
+use super::memo::Memo;
 use super::offering::Offering;
 use super::prepare::Prepared;
 use super::process::{self, Process};
@@ -36,6 +39,8 @@ pub(crate) struct Plugin {
     running: Mutex<Running>,
     /// What its processes serve.
     pub(super) offering: Offering,
+    /// What another core has left of it, until its turn comes.
+    left: Mutex<Left>,
 }
 
 /// What changes of a plugin's status.
@@ -102,6 +107,7 @@ impl Plugin {
                 processes,
             }),
             running: Mutex::default(),
+            left: Mutex::default(),
         }
     }
 
@@ -301,6 +307,26 @@ impl Plugin {
         inner.state_changed(self.name(), state);
     }
 
+    /// Returns how often a process of it was launched again, and how often any of them.
+    pub(super) fn restarts(&self, role: Role) -> (u32, u32) {
+        let live = lock(&self.live);
+        (live.processes.restarts(role), live.restarts)
+    }
+
+    /// Goes on counting where another core has stopped, for one of its processes.
+    pub(super) fn take_over(&self, memo: &Memo) {
+        let mut live = lock(&self.live);
+        live.processes.take_over(memo.role(), memo.restarts);
+        live.restarts = live.restarts.max(memo.restarts_in_all);
+        live.last_number = live.last_number.max(memo.number);
+        live.generation = live.generation.max(memo.number);
+    }
+
+    /// Returns what another core has left of it.
+    pub(super) fn left(&self) -> MutexGuard<'_, Left> {
+        lock(&self.left)
+    }
+
     pub(super) fn count_restart(&self, role: Role) {
         let mut live = lock(&self.live);
         live.restarts += 1;
@@ -403,6 +429,14 @@ impl Inner {
         running: &mut Running,
         candidate: Candidate,
     ) -> Result<(), StepError> {
+        let kept = plugin.left().take_unchanged();
+        if let Some(kept) = kept
+            && kept.runs(command(plugin, &candidate.prepared).as_ref())
+        {
+            // Its processes run what they would be launched with, and have their secrets.
+            self.complete(plugin, running, kept);
+            return Ok(());
+        }
         // Whom the old ones were for is gone, or goes with them.
         let secrets = candidate.secrets.keep();
         if plugin.entry.kind == PluginKind::Core {
@@ -505,6 +539,7 @@ impl Inner {
 
     /// Stops what runs of a plugin. `state` is what it comes to.
     pub(crate) fn take_down(&self, plugin: &Plugin, running: &mut Running, state: State) {
+        plugin.left().forget();
         // In a shutdown, its process has been stopped already.
         let was_running = !running.is_empty() || plugin.state() == State::Stopping;
         if was_running {
@@ -552,6 +587,11 @@ impl Running {
         let before = self.processes.len();
         self.processes.retain(|process| process.id() != id);
         self.processes.len() < before
+    }
+
+    /// Takes in a process that is launched or taken over.
+    pub(super) fn take_in(&mut self, process: Process) {
+        self.processes.push(process);
     }
 
     pub(crate) fn has_processes(&self) -> bool {

@@ -27,6 +27,8 @@ impl Role {
 pub(super) struct Condition {
     pub(super) state: State,
     pub(super) pid: Option<u32>,
+    /// When it was launched, RFC 3339.
+    pub(super) started: Option<String>,
     pub(super) error: Option<String>,
 }
 
@@ -35,7 +37,16 @@ impl Condition {
         Self {
             state,
             pid,
+            started: None,
             error: None,
+        }
+    }
+
+    /// The same, of a process that runs since `started`.
+    pub(super) fn since(state: State, pid: u32, started: &str) -> Self {
+        Self {
+            started: Some(started.to_owned()),
+            ..Self::of(state, Some(pid))
         }
     }
 
@@ -43,6 +54,7 @@ impl Condition {
         Self {
             state,
             pid: None,
+            started: None,
             error: Some(error),
         }
     }
@@ -104,6 +116,18 @@ impl Processes {
         true
     }
 
+    /// Goes on counting where another core has stopped.
+    pub(super) fn take_over(&mut self, role: Role, restarts: u32) {
+        if let Some(known) = self.known.iter_mut().find(|known| known.role == role) {
+            known.restarts = restarts;
+        }
+    }
+
+    pub(super) fn restarts(&self, role: Role) -> u32 {
+        let known = self.known.iter().find(|known| known.role == role);
+        known.map_or(0, |known| known.restarts)
+    }
+
     pub(super) fn count_restart(&mut self, role: Role) {
         if let Some(known) = self.known.iter_mut().find(|known| known.role == role) {
             known.restarts += 1;
@@ -133,6 +157,7 @@ impl Processes {
         Some(Condition {
             state,
             pid: running.into_iter().find_map(|known| known.now.pid),
+            started: None,
             error: self.error(),
         })
     }
@@ -152,6 +177,7 @@ impl Processes {
             instance: known.role.instance(),
             state: known.now.state,
             pid: known.now.pid,
+            started: known.now.started.clone(),
             restarts: known.restarts,
             error: known.now.error.clone(),
         });

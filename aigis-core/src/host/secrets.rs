@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::config::Secret;
@@ -67,17 +68,49 @@ pub(crate) struct Delivered {
     files: Vec<DeliveredFile>,
 }
 
-#[derive(Debug)]
-struct DeliveredFile {
+/// One of them, where it was put.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DeliveredFile {
     path: PathBuf,
     /// Which file it is, whatever else may come to stand at its path.
     device: u64,
     inode: u64,
     /// What stood there before, under another name.
+    #[serde(skip)]
     replaced: Option<TempPath>,
 }
 
+impl Clone for DeliveredFile {
+    /// Copies where it is and which, not what it has replaced.
+    fn clone(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            device: self.device,
+            inode: self.inode,
+            replaced: None,
+        }
+    }
+}
+
+impl PartialEq for DeliveredFile {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.path, self.device, self.inode) == (&other.path, other.device, other.inode)
+    }
+}
+
+impl Eq for DeliveredFile {}
+
 impl Delivered {
+    /// Takes over what an earlier core has delivered.
+    pub(crate) fn taken_over(files: Vec<DeliveredFile>) -> Self {
+        Self { files }
+    }
+
+    /// Returns which files there are.
+    pub(crate) fn files(&self) -> &[DeliveredFile] {
+        &self.files
+    }
+
     /// Gives up what has been replaced: the version that these secrets are for runs.
     pub(crate) fn keep(mut self) -> Self {
         for file in &mut self.files {

@@ -358,6 +358,11 @@ impl Inner {
             let message = "the token is not that of a running plugin of this core";
             return Err(Failure::new(FailureKind::Refused, message));
         };
+        if known.adopted && !self.gate.is_open_to(&known.plugin) {
+            let message =
+                "the core has only just started and does not serve all skills yet; try again";
+            return Err(Failure::new(FailureKind::Overloaded, message));
+        }
         if !offers {
             known.is_up();
         }

@@ -145,6 +145,9 @@ pub struct ProcessStatus {
     pub state: State,
     /// The process, while it runs.
     pub pid: Option<u32>,
+    /// When it was launched, RFC 3339, while it runs: by this core or by one before it.
+    #[serde(default)]
+    pub started: Option<String>,
     /// How often it was launched again after a failure, since the plugin was started or reloaded.
     pub restarts: u32,
     /// What went wrong last, if anything did since it was last well.

@@ -145,9 +145,7 @@ impl Entry {
         }
         self.step(Step::Limits, || {
             let mut limits = self.limits.iter();
-            limits.try_for_each(|(resource, limit)| {
-                rustix::process::setrlimit(*resource, *limit)
-            })
+            limits.try_for_each(|(resource, limit)| rustix::process::setrlimit(*resource, *limit))
         })?;
         self.step(Step::Identity, || match &self.identity {
             // Groups first: without its user's rights it could not change them any more. The child has one thread, so

@@ -2,12 +2,14 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::linux;
 use super::protocol::{
     Command, Event, LaunchFailure, LaunchSpec, PROTOCOL_VERSION, announced_length, decode, encode,
     take_message,
@@ -98,6 +100,43 @@ impl Core {
 impl AsFd for Core {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// Where cores come in that have not launched the plugin.
+pub(super) struct Door {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Door {
+    pub(super) fn open(path: &Path) -> io::Result<Door> {
+        Ok(Door {
+            listener: linux::listen(path)?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Lets in a core of this user; whoever else stands there is sent away.
+    pub(super) fn let_in(&self) -> Option<Core> {
+        let (socket, _) = self.listener.accept().ok()?;
+        if !linux::is_own(&socket) {
+            return None;
+        }
+        Core::new(socket).ok()
+    }
+}
+
+impl AsFd for Door {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        // Left behind it would lead nowhere, which a core can tell.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

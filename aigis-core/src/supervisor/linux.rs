@@ -4,16 +4,21 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use aigis_plugin_api::session::socket;
 use nix::libc;
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{AtFlags, Mode};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitIdOptions, WaitOptions};
 
 use super::cgroup::Cgroup;
@@ -304,6 +309,51 @@ pub(super) fn reap() -> Reaped {
 pub(super) fn exit_descriptor(pid: u32) -> io::Result<OwnedFd> {
     let pid = Pid::from_raw(pid as i32).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?)
+}
+
+/// Returns whether the process that a descriptor stands for has ended, whoever its parent is.
+pub(super) fn has_ended(descriptor: BorrowedFd<'_>) -> bool {
+    let mut look = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
+    matches!(poll(&mut look, Some(&Timespec::default())), Ok(1))
+}
+
+/// Returns for how long the process has run that started at `start_time`, whatever was done to the clock.
+pub(super) fn age(start_time: u64) -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let now = Duration::try_from(now).unwrap_or_default();
+    let ticks = rustix::param::clock_ticks_per_second().max(1);
+    let started = Duration::from_secs(start_time / ticks)
+        + Duration::from_secs(1).mul_f64((start_time % ticks) as f64 / ticks as f64);
+    now.saturating_sub(started)
+}
+
+/// Listens at `path`, however long that is, for this user alone. What lies there is replaced.
+pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
+    let (folder, short) = socket::short_path(path)?;
+    let name = path.file_name().unwrap_or_default();
+    match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let listener = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&listener, &SocketAddrUnix::new(&short)?)?;
+    // Nobody can connect before `listen`, so nobody finds another mode.
+    rustix::fs::chmodat(&folder, name, Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
+    rustix::net::listen(&listener, 4)?;
+    Ok(UnixListener::from(listener))
+}
+
+/// Returns the user and the process at the other end of a connection; for whoever connects the process is
+/// the one that listens.
+pub(super) fn peer(socket: &UnixStream) -> io::Result<(u32, i32)> {
+    let peer = rustix::net::sockopt::socket_peercred(socket)?;
+    Ok((peer.uid.as_raw(), peer.pid.as_raw_nonzero().get()))
+}
+
+/// Tells whether the other end of a connection is this user's.
+pub(super) fn is_own(socket: &UnixStream) -> bool {
+    peer(socket).is_ok_and(|(uid, _)| uid == rustix::process::geteuid().as_raw())
 }
 
 /// Kills the process that a descriptor stands for.

@@ -11,11 +11,14 @@
 //!   reported for the leader, never what its pipes say.
 //! - Nothing is polled: core and shims sleep until the kernel has something to tell. Only
 //!   while something is being killed do they look again.
-//! - A shim that loses its core stops its tree. A core that loses a shim kills what is left
-//!   of the tree and reports [`Exit::ShimLost`].
+//! - A shim that loses its core goes on alone or stops its tree, as its spec says; the next core finds it by
+//!   its record ([`remains`], [`Supervised::adopt`]). With no core a plugin that ends stays ended, and the record says how.
+//! - A core that loses a shim kills what is left of the tree and reports [`Exit::ShimLost`].
 
+mod adoption;
 pub(crate) mod cgroup;
 mod confinement;
+mod following;
 mod link;
 mod linux;
 mod plugin;
@@ -34,11 +37,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use adoption::{AdoptError, EndedRecord, Remains, remains};
 pub use confinement::{Confinement, Identity};
 pub use policy::{Decision, RestartPolicy};
 pub use process::{LaunchError, StopReport, Supervised};
-pub use protocol::{Grant, LaunchFailure, LaunchSpec, MAX_GRANT_BYTES};
-pub use record::ShimRecord;
+pub use protocol::{Grant, LaunchFailure, LaunchSpec, MAX_GRANT_BYTES, Standing};
+pub use record::{Ended, ShimRecord};
 pub use shim::{SHIM_ARGUMENT, shim_main};
 
 /// How a launched plugin ended.

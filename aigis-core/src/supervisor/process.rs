@@ -7,18 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::protocol::{
-    Command, Event, LaunchFailure, LaunchSpec, announced_length, decode, encode,
+use super::following::{
+    Connection, Events, Launch, Order, State, clear_up, send_commands, watch_over,
 };
+use super::protocol::{Command, Event, LaunchFailure, LaunchSpec, encode};
 use super::record::remove_abandoned;
 use super::starter::ShimProcess;
 use super::{Exit, ProcessName, linux};
-use crate::config::PluginName;
+use crate::config::{OnCoreDeath, PluginName};
 use crate::logging::Level;
 
 /// How long a shim has to launch its plugin.
@@ -26,9 +28,6 @@ const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a shim has, beyond the grace, to kill a tree and say so.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a shim has to end after its last message.
-const SHIM_EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many messages to a shim may wait before lines of the core's own are dropped.
 const QUEUE_LENGTH: usize = 8192;
@@ -90,24 +89,20 @@ pub struct StopReport {
 
 /// A launched plugin.
 ///
-/// Dropping it stops the plugin, with the grace of its spec, without waiting for the end.
+/// Dropping it stops the plugin, with the grace of its spec, without waiting for the end. If the plugin has
+/// ended by itself its record goes: it is there until then for a core that comes after this one.
 #[derive(Debug)]
 pub struct Supervised {
     pid: u32,
     start_time: u64,
+    started_at: String,
+    launch: Launch,
     shim_pid: u32,
     shim: Arc<OwnedFd>,
-    commands: mpsc::Sender<Command>,
+    orders: mpsc::Sender<Order>,
+    following: AbortHandle,
     dropped: Arc<AtomicU64>,
     state: watch::Receiver<State>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct State {
-    exit: Option<Exit>,
-    survivors: Vec<ProcessName>,
-    /// Set once the tree is gone: the processes that had to be killed.
-    gone: Option<Vec<ProcessName>>,
 }
 
 impl Supervised {
@@ -129,10 +124,19 @@ impl Supervised {
         let frame = absolute(spec.clone())
             .and_then(|spec| encode(&spec))
             .map_err(shim_error)?;
+        let launch = Launch {
+            // It was made absolute above.
+            record: std::path::absolute(spec.record.as_path()).map_err(shim_error)?,
+            plugin: plugin.clone(),
+            invocation: spec.invocation.clone(),
+            grace: spec.grace(),
+            group: spec.confinement.group(),
+        };
         let (socket, shim) = ShimProcess::start(program, &plugin)
             .await
             .map_err(shim_error)?;
-        // From here on a dropped future is a closed socket, which ends the shim.
+        // From here on a dropped future is a closed socket, which ends the shim: it has not been told yet
+        // that this launch is known.
         let (reader, mut writer) = socket.into_split();
         let mut events = Events { reader };
         let first = timeout(LAUNCH_TIMEOUT, async {
@@ -145,10 +149,20 @@ impl Supervised {
         })
         .await;
         let failure = match first {
-            Ok(Ok(Event::Started { pid, start_time })) => {
-                return Ok(Supervised::started(
-                    pid, start_time, spec, shim, events, writer,
-                ));
+            Ok(Ok(Event::Started {
+                pid,
+                start_time,
+                started_at,
+            })) => {
+                let connection = Connection {
+                    shim,
+                    events,
+                    writer,
+                };
+                let supervised =
+                    Supervised::started((pid, start_time), started_at, None, launch, connection);
+                supervised.on_core_death(spec.on_core_death);
+                return Ok(supervised);
             }
             Ok(Ok(Event::LaunchFailed { failure })) => {
                 events.end().await;
@@ -174,41 +188,63 @@ impl Supervised {
             },
         };
         shim.finish().await;
-        clear_up(None, &spec).await;
+        clear_up(None, &launch).await;
         Err(failure)
     }
 
-    fn started(
-        pid: u32,
-        start_time: u64,
-        spec: LaunchSpec,
-        shim: ShimProcess,
-        events: Events,
-        writer: OwnedWriteHalf,
+    /// Follows a plugin that runs, or whose leader has ended so.
+    pub(super) fn started(
+        leader: (u32, u64),
+        started_at: String,
+        exit: Option<Exit>,
+        launch: Launch,
+        connection: Connection,
     ) -> Supervised {
-        let (commands, queue) = mpsc::channel(QUEUE_LENGTH);
-        let (sender, state) = watch::channel(State::default());
+        let Connection {
+            shim,
+            events,
+            writer,
+        } = connection;
+        let (orders, queue) = mpsc::channel(QUEUE_LENGTH);
+        let (sender, state) = watch::channel(State {
+            exit,
+            ..State::default()
+        });
         let dropped = Arc::new(AtomicU64::new(0));
         let (shim_pid, descriptor) = (shim.pid, shim.descriptor());
         let (over, when_over) = oneshot::channel();
-        tokio::spawn(send_commands(writer, queue, dropped.clone(), when_over));
-        tokio::spawn(watch_over(
+        let at_last = Command::Stop {
+            grace_ms: milliseconds(launch.grace),
+        };
+        let sending = send_commands(writer, queue, dropped.clone(), when_over, at_last);
+        tokio::spawn(sending);
+        let following = tokio::spawn(watch_over(
             events,
             shim,
             sender,
             over,
-            (pid, start_time),
-            spec,
-        ));
+            leader,
+            launch.clone(),
+        ))
+        .abort_handle();
+        let (pid, start_time) = leader;
         Supervised {
             pid,
             start_time,
+            started_at,
+            launch,
             shim_pid,
             shim: descriptor,
-            commands,
+            orders,
+            following,
             dropped,
             state,
         }
+    }
+
+    /// Returns the plugin.
+    pub fn plugin(&self) -> &PluginName {
+        &self.launch.plugin
     }
 
     /// Returns the process id of the plugin's leader.
@@ -220,6 +256,40 @@ impl Supervised {
     /// pid it names one process for good.
     pub fn start_time(&self) -> u64 {
         self.start_time
+    }
+
+    /// Returns when the plugin was launched, RFC 3339.
+    pub fn started_at(&self) -> &str {
+        &self.started_at
+    }
+
+    /// Returns for how long the leader has been there, whatever was done to the clock.
+    pub fn age(&self) -> Duration {
+        linux::age(self.start_time)
+    }
+
+    /// Says what is to become of the plugin when this process dies.
+    pub fn on_core_death(&self, then: OnCoreDeath) {
+        self.tell(Command::OnCoreDeath { then });
+    }
+
+    /// Replaces what the next core is to know of this launch.
+    pub fn remember(&self, memo: Value) {
+        self.tell(Command::Memo { memo });
+    }
+
+    /// Says something that has to arrive, without waiting for it.
+    fn tell(&self, command: Command) {
+        match self.orders.try_send(Order::Say(command)) {
+            // A shim that takes no commands any more is ending.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+            Err(mpsc::error::TrySendError::Full(order)) => {
+                let orders = self.orders.clone();
+                tokio::spawn(async move {
+                    let _ = orders.send(order).await;
+                });
+            }
+        }
     }
 
     /// Returns the process id of the shim.
@@ -238,7 +308,8 @@ impl Supervised {
     /// log itself. If the shim cannot keep up, lines are dropped and one says how many.
     pub fn log(&self, level: Level, message: impl Into<String>) -> bool {
         let message = message.into();
-        match self.commands.try_send(Command::Log { level, message }) {
+        let line = Command::Log { level, message };
+        match self.orders.try_send(Order::Say(line)) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Full(_)) => {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -253,7 +324,7 @@ impl Supervised {
     /// Returns when nothing of the tree is left, or when it is clear that something
     /// cannot be ended; that is named in the report.
     pub async fn stop(&self, grace: Duration) -> StopReport {
-        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let grace_ms = milliseconds(grace);
         self.end(Command::Stop { grace_ms }, grace).await
     }
 
@@ -262,9 +333,21 @@ impl Supervised {
         self.end(Command::Kill, Duration::ZERO).await
     }
 
+    /// Lets go of a plugin that runs, without stopping it: its shim goes on alone until another core comes.
+    pub async fn release(self) {
+        self.on_core_death(OnCoreDeath::Keep);
+        let (done, closed) = oneshot::channel();
+        // First: the end of the connection is not the end of the plugin.
+        self.following.abort();
+        if self.orders.send(Order::LetGo(done)).await.is_ok() {
+            // It fails if the shim has gone, which the next core finds out.
+            let _ = closed.await;
+        }
+    }
+
     async fn end(&self, command: Command, grace: Duration) -> StopReport {
         // A shim that takes no commands any more is ending anyhow.
-        let _ = timeout(STOP_TIMEOUT, self.commands.send(command)).await;
+        let _ = timeout(STOP_TIMEOUT, self.orders.send(Order::Say(command))).await;
         let deadline = grace.saturating_add(STOP_TIMEOUT);
         if let Ok(report) = timeout(deadline, self.stopped()).await {
             return report;
@@ -307,6 +390,18 @@ impl Supervised {
     }
 }
 
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        if self.state.borrow().gone.is_some() {
+            remove_abandoned(&self.launch.record, &self.launch.invocation);
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn exit_of(state: &State) -> Exit {
     state.exit.unwrap_or(Exit::ShimLost)
 }
@@ -328,128 +423,4 @@ fn absolute(mut spec: LaunchSpec) -> io::Result<LaunchSpec> {
         *path = std::path::absolute(path.as_path())?.into();
     }
     Ok(spec)
-}
-
-/// Sends what is queued, and ends when the tree is gone and nothing is queued any more.
-///
-/// When the last sender is gone the connection is closed in this direction, which a shim
-/// takes as the loss of its core: it stops the tree.
-async fn send_commands(
-    mut writer: OwnedWriteHalf,
-    mut queue: mpsc::Receiver<Command>,
-    dropped: Arc<AtomicU64>,
-    mut over: oneshot::Receiver<()>,
-) {
-    let mut is_over = false;
-    loop {
-        let command = tokio::select! {
-            command = queue.recv() => command,
-            _ = &mut over, if !is_over => {
-                // What is queued by now is still sent: the shim waits for the end of it.
-                is_over = true;
-                queue.close();
-                continue;
-            }
-        };
-        let Some(command) = command else {
-            return;
-        };
-        let missing = dropped.swap(0, Ordering::Relaxed);
-        let gap = (missing > 0).then(|| Command::Log {
-            level: Level::Warn,
-            message: format!("{missing} lines of the core are missing here, they came too fast"),
-        });
-        for command in gap.into_iter().chain([command]) {
-            // A line longer than a message may be is not sent.
-            let Ok(frame) = encode(&command) else {
-                continue;
-            };
-            if writer.write_all(&frame).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// Follows a shim's events to its end.
-async fn watch_over(
-    mut events: Events,
-    shim: ShimProcess,
-    state: watch::Sender<State>,
-    over: oneshot::Sender<()>,
-    leader: (u32, u64),
-    spec: LaunchSpec,
-) {
-    let killed = loop {
-        match events.next().await {
-            Ok(Event::Exited { exit }) => state.send_modify(|state| state.exit = Some(exit)),
-            Ok(Event::Stuck { survivors }) => {
-                state.send_modify(|state| state.survivors = survivors);
-            }
-            Ok(Event::TreeGone { killed }) => break Some(killed),
-            // Not from a shim of this version.
-            Ok(Event::Started { .. } | Event::LaunchFailed { .. }) | Err(_) => break None,
-        }
-    };
-    // If nobody listens any more, all commands have been sent.
-    let _ = over.send(());
-    let gone = match killed {
-        Some(killed) => {
-            events.end().await;
-            shim.finish().await;
-            // What could not be killed for a while has ended after all.
-            state.send_modify(|state| state.survivors.clear());
-            killed
-        }
-        None => {
-            shim.finish().await;
-            let survivors = clear_up(Some(leader), &spec).await;
-            if !survivors.is_empty() {
-                state.send_modify(|state| state.survivors = survivors);
-                // Only the kernel holds them now; the next launch will look again.
-            }
-            Vec::new()
-        }
-    };
-    state.send_modify(|state| state.gone = Some(gone));
-}
-
-/// Kills what a lost shim has left behind. Returns what could not be killed.
-async fn clear_up(leader: Option<(u32, u64)>, spec: &LaunchSpec) -> Vec<ProcessName> {
-    let invocation = spec.invocation.clone();
-    let record = std::path::absolute(spec.record.as_path());
-    let group = spec.confinement.group();
-    let work = tokio::task::spawn_blocking(move || {
-        let survivors = linux::kill_leftovers(leader, &invocation, group.as_ref());
-        if let (true, Ok(record)) = (survivors.is_empty(), record) {
-            remove_abandoned(&record, &invocation);
-        }
-        survivors
-    });
-    // It can only fail when the runtime is ending.
-    let survivors = work.await.unwrap_or_default();
-    survivors.iter().map(linux::Process::named).collect()
-}
-
-/// The events of a shim.
-#[derive(Debug)]
-struct Events {
-    reader: OwnedReadHalf,
-}
-
-impl Events {
-    async fn next(&mut self) -> io::Result<Event> {
-        let mut head = [0; 4];
-        self.reader.read_exact(&mut head).await?;
-        let mut body = vec![0; announced_length(head)?];
-        self.reader.read_exact(&mut body).await?;
-        decode(&body)
-    }
-
-    /// Waits a moment for the connection's end, which is the shim's.
-    async fn end(&mut self) {
-        let mut rest = Vec::new();
-        // What a shim says after its last message is of no interest.
-        let _ = timeout(SHIM_EXIT_TIMEOUT, self.reader.read_to_end(&mut rest)).await;
-    }
 }

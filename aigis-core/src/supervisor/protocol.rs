@@ -1,7 +1,8 @@
 //! What the core and a shim say to each other.
 //!
 //! A message is its length (four bytes, little end first) and that much JSON. The core
-//! begins with one [`LaunchSpec`]; after that it sends [`Command`]s and the shim [`Event`]s.
+//! begins with one [`LaunchSpec`]; after that it sends [`Command`]s and the shim [`Event`]s. To a core that
+//! comes later, over the shim's own socket, the shim begins with a [`Standing`].
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -11,13 +12,14 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 use super::{Confinement, Exit, ProcessName};
-use crate::config::PluginName;
+use crate::config::{OnCoreDeath, PluginName};
 use crate::logging::{Level, Rotation};
 
 /// The version of these messages; a shim refuses a spec of any other.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The environment variable that tells a plugin which descriptor its session grant is on.
 pub const SESSION_FD_VARIABLE: &str = "AIGIS_SESSION_FD";
@@ -66,6 +68,11 @@ pub struct LaunchSpec {
     /// How long what is left of the tree has to end by itself when the leader has ended,
     /// or when the core is lost, in milliseconds.
     pub grace_ms: u64,
+    /// What becomes of the plugin when its core dies, once the launch is known to have succeeded.
+    pub on_core_death: OnCoreDeath,
+    /// What the next core is to know of this launch; the shim keeps it, and does not look into it.
+    #[serde(default)]
+    pub memo: Value,
 }
 
 impl LaunchSpec {
@@ -73,7 +80,7 @@ impl LaunchSpec {
     pub const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
     /// Creates the spec of `program` run in `cwd`, with an empty environment, no
-    /// arguments, no session and the default log rotation and grace.
+    /// arguments, no session and the default log rotation and grace, to be stopped with its core.
     pub fn new(
         plugin: PluginName,
         program: impl Into<OsString>,
@@ -96,6 +103,8 @@ impl LaunchSpec {
             rotation: Rotation::default(),
             record: OsText(record.into().into_os_string()),
             grace_ms: LaunchSpec::DEFAULT_GRACE.as_millis() as u64,
+            on_core_death: OnCoreDeath::Stop,
+            memo: Value::Null,
         }
     }
 
@@ -213,6 +222,27 @@ impl<'de> Deserialize<'de> for OsText {
     }
 }
 
+/// How things stand with a plugin, as its shim tells a core that has not launched it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The version of the messages that the shim speaks.
+    pub version: u32,
+    /// The launch.
+    pub invocation: String,
+    /// The leader's process id.
+    pub pid: u32,
+    /// When it started, in clock ticks since the machine did.
+    pub start_time: u64,
+    /// When it was launched, RFC 3339.
+    pub started_at: String,
+    /// How the leader has ended, if it has.
+    pub exit: Option<Exit>,
+    /// The tree is being stopped.
+    pub stopping: bool,
+    /// What the core that launched it has left for this one.
+    pub memo: Value,
+}
+
 /// What a shim tells the core.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -223,7 +253,11 @@ pub enum Event {
         pid: u32,
         /// When it started, in clock ticks since the machine did.
         start_time: u64,
+        /// When it was launched, RFC 3339.
+        started_at: String,
     },
+    /// The plugin has been running before this core came.
+    Standing(Standing),
     /// The plugin could not be launched; nothing else follows.
     LaunchFailed {
         /// Why.
@@ -257,6 +291,17 @@ pub enum Command {
     },
     /// Kill the tree at once.
     Kill,
+    /// Do this from now on when the core is lost. Until the first one of these it is a stop: the core may have
+    /// died before it knew of the launch.
+    OnCoreDeath {
+        /// What to do.
+        then: OnCoreDeath,
+    },
+    /// Keep this for the next core.
+    Memo {
+        /// What the next core is to know.
+        memo: Value,
+    },
     /// Write a line of the core's own into the plugin's log.
     Log {
         /// Its level.

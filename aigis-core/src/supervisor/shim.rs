@@ -1,7 +1,7 @@
 //! The shim: the small process between the core and one launched plugin.
 //!
-//! One thread and one loop. It sleeps in `poll` on its core's socket, its signals and its
-//! plugin's two pipes, and has a deadline only while it is stopping the tree.
+//! One thread and one loop. It sleeps in `poll` on its core's socket, the door for the next core, its
+//! signals and its plugin's two pipes, and has a deadline only while it is stopping the tree.
 
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -13,13 +13,14 @@ use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::cgroup::Cgroup;
-use super::link::{Core, hear_out, read_spec, timespec};
+use super::link::{Core, Door, hear_out, read_spec, timespec};
 use super::linux::{self, Notice, Reaped, Signals};
 use super::plugin::{self, Output, command_line};
-use super::protocol::{Command, Event, LaunchFailure, LaunchSpec};
-use super::record::OwnRecord;
+use super::protocol::{Command, Event, LaunchFailure, LaunchSpec, PROTOCOL_VERSION, Standing};
+use super::record::{OwnRecord, socket_of};
 use super::tree::{Progress, Stop};
 use super::{Exit, ProcessName};
+use crate::config::OnCoreDeath;
 use crate::logging::{Level, LogFile};
 
 /// The argument that makes the program `aigis` a shim.
@@ -74,7 +75,9 @@ fn run() -> io::Result<()> {
 struct Shim {
     log: LogFile,
     record: OwnRecord,
+    door: Door,
     leader: i32,
+    start_time: u64,
     /// How the leader ended, once it has.
     exit: Option<Exit>,
     stop: Stop,
@@ -82,7 +85,15 @@ struct Shim {
     group: Option<Cgroup>,
     grace: Duration,
     buffer: Vec<u8>,
-    core_lost: Option<Instant>,
+    on_core_death: OnCoreDeath,
+    /// There is no core.
+    core_lost: bool,
+    /// The stop was somebody's decision: the plugin has not ended by itself.
+    on_purpose: bool,
+    /// For how long the leader has run, once it has ended.
+    ran: Duration,
+    /// Since when the tree is being stopped without a core.
+    stopping_alone: Option<Instant>,
 }
 
 impl Shim {
@@ -95,15 +106,21 @@ impl Shim {
         log = log.labelled(&spec.label);
         report_panics(log.path());
         let launched = OwnRecord::create(&spec).and_then(|mut record| {
-            match plugin::start(&spec, &mut record) {
-                Ok(started) => Ok((record, started)),
+            let socket = socket_of(spec.record.as_path());
+            let door = Door::open(&socket).map_err(|error| LaunchFailure::System {
+                what: format!("listen at `{}`", socket.display()),
+                message: error.to_string(),
+            });
+            let started = door.and_then(|door| Ok((door, plugin::start(&spec, &mut record)?)));
+            match started {
+                Ok((door, started)) => Ok((record, door, started)),
                 Err(failure) => {
                     record.remove();
                     Err(failure)
                 }
             }
         });
-        let (record, started) = match launched {
+        let (record, door, started) = match launched {
             Ok(launched) => launched,
             Err(failure) => {
                 log.write(
@@ -122,18 +139,26 @@ impl Shim {
         core.send(&Event::Started {
             pid: started.pid.unsigned_abs(),
             start_time: started.start_time,
+            started_at: record.content().started_at.clone(),
         });
         Ok(Shim {
             log,
             record,
+            door,
             leader: started.pid,
+            start_time: started.start_time,
             exit: None,
             stop: Stop::new(started.pid, spec.confinement.group()),
             outputs: started.outputs,
             group: spec.confinement.group(),
             grace: spec.grace(),
             buffer: vec![0; READ_BYTES],
-            core_lost: None,
+            // A core that dies now may not know of the launch.
+            on_core_death: OnCoreDeath::Stop,
+            core_lost: false,
+            on_purpose: false,
+            ran: Duration::ZERO,
+            stopping_alone: None,
         })
     }
 
@@ -152,6 +177,16 @@ impl Shim {
             }
             if ready.core {
                 self.hear(&mut core);
+            }
+            if ready.door
+                && let Some(next) = self.door.let_in()
+            {
+                // What the one before has said last still counts.
+                if core.is_there() {
+                    self.hear(&mut core);
+                }
+                core = next;
+                self.meet(&mut core);
             }
             if ready.signals {
                 while let Some(notice) = signals.next() {
@@ -173,10 +208,7 @@ impl Shim {
                     core.send(&Event::Stuck { survivors });
                 }
             }
-            if self
-                .core_lost
-                .is_some_and(|lost| lost.elapsed() > self.grace.saturating_add(GIVE_UP_AFTER))
-            {
+            if self.gives_up(&core) {
                 break;
             }
             self.log.flush();
@@ -190,19 +222,27 @@ impl Shim {
         let Shim {
             mut log,
             mut buffer,
-            record,
+            mut record,
+            door,
             stop,
             group,
+            exit,
             ..
         } = self;
+        let killed = stop.into_killed();
         if let Some(group) = group {
             group.remove();
         }
-        // First, so that the next launch finds the place free.
-        record.remove();
-        core.send(&Event::TreeGone {
-            killed: stop.into_killed(),
-        });
+        // First, so that the next launch finds the place as it will be.
+        match exit.filter(|_| !self.on_purpose) {
+            Some(exit) => {
+                let ran_ms = u64::try_from(self.ran.as_millis()).unwrap_or(u64::MAX);
+                record.ended(exit, ran_ms, &killed);
+            }
+            None => record.remove(),
+        }
+        drop(door);
+        core.send(&Event::TreeGone { killed });
         hear_out(&mut core, &mut log, &mut buffer);
     }
 
@@ -221,16 +261,18 @@ impl Shim {
         let mut descriptors = [
             wanted(Some(signals.as_fd())),
             wanted(core.is_there().then(|| core.as_fd())),
+            wanted(Some(self.door.as_fd())),
             wanted(stdout.descriptor()),
             wanted(stderr.descriptor()),
         ];
         // An error can only be an interruption or a lack of memory: look again either way.
         let _ = poll(&mut descriptors, timeout.as_ref());
-        let [signals, core, stdout, stderr] =
+        let [signals, core, door, stdout, stderr] =
             descriptors.map(|descriptor| !descriptor.revents().is_empty());
         Ready {
             signals,
             core,
+            door,
             outputs: [stdout, stderr],
         }
     }
@@ -241,9 +283,17 @@ impl Shim {
         loop {
             match core.next_command() {
                 Ok(Some(Command::Stop { grace_ms })) => {
-                    self.stop.begin(Duration::from_millis(grace_ms));
+                    self.end(Duration::from_millis(grace_ms));
                 }
-                Ok(Some(Command::Kill)) => self.stop.begin(Duration::ZERO),
+                Ok(Some(Command::Kill)) => self.end(Duration::ZERO),
+                Ok(Some(Command::OnCoreDeath { then })) => self.on_core_death = then,
+                Ok(Some(Command::Memo { memo })) => {
+                    if let Err(error) = self.record.remember(memo) {
+                        let message =
+                            format!("The record of this launch cannot be written: {error}");
+                        self.log.push(Timestamp::now(), Level::Warn, message);
+                    }
+                }
                 Ok(Some(Command::Log { level, message })) => {
                     self.log.push(Timestamp::now(), level, message);
                 }
@@ -258,14 +308,59 @@ impl Shim {
         }
     }
 
+    /// Stops the tree because somebody wants it to be.
+    fn end(&mut self, grace: Duration) {
+        // What has ended by itself has done so, whatever is asked for afterwards.
+        self.on_purpose |= self.exit.is_none();
+        self.stop.begin(grace);
+    }
+
     fn lose_core(&mut self) {
-        if self.core_lost.is_none() {
-            self.core_lost = Some(Instant::now());
-            if self.exit.is_none() && !self.stop.has_begun() {
-                self.note("The core is gone, stopping the plugin.");
-            }
-            self.stop.begin(self.grace);
+        if std::mem::replace(&mut self.core_lost, true) {
+            return;
         }
+        let is_well = self.exit.is_none() && !self.stop.has_begun();
+        match self.on_core_death {
+            OnCoreDeath::Stop => {
+                if is_well {
+                    self.note("The core is gone, stopping the plugin.");
+                }
+                self.end(self.grace);
+            }
+            OnCoreDeath::Keep => {
+                if is_well {
+                    let message = "The core is gone, the plugin runs on.";
+                    // At once: it may be long until something happens again.
+                    self.log.write(Timestamp::now(), Level::Info, message);
+                }
+            }
+        }
+    }
+
+    /// Tells a core that has just come how things stand.
+    fn meet(&mut self, core: &mut Core) {
+        self.core_lost = false;
+        self.stopping_alone = None;
+        let record = self.record.content();
+        core.send(&Event::Standing(Standing {
+            version: PROTOCOL_VERSION,
+            invocation: record.invocation.clone(),
+            pid: self.leader.unsigned_abs(),
+            start_time: self.start_time,
+            started_at: record.started_at.clone(),
+            exit: self.exit,
+            stopping: self.stop.has_begun(),
+            memo: record.memo.clone(),
+        }));
+    }
+
+    /// Tells whether to leave what cannot be ended to nobody: there is no core to tell.
+    fn gives_up(&mut self, core: &Core) -> bool {
+        if core.is_there() || !self.stop.has_begun() {
+            return false;
+        }
+        let since = *self.stopping_alone.get_or_insert_with(Instant::now);
+        since.elapsed() > self.grace.saturating_add(GIVE_UP_AFTER)
     }
 
     /// Collects every child that has ended: the plugin, and what it left to us.
@@ -301,6 +396,7 @@ impl Shim {
         self.log
             .push(Timestamp::now(), level, format!("Process {exit}"));
         self.exit = Some(exit);
+        self.ran = linux::age(self.start_time);
         self.stop.leader_ended();
         core.send(&Event::Exited { exit });
     }
@@ -329,6 +425,7 @@ impl Shim {
 struct Ready {
     signals: bool,
     core: bool,
+    door: bool,
     outputs: [bool; 2],
 }
 

@@ -25,11 +25,13 @@ use crate::descriptors;
 /// The wait before a child that is about to end is looked at again, at first and at most.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 
-/// A shim as this process's child. Whatever happens, it is collected once it has ended.
+/// A shim: this process's child, which is collected once it has ended whatever happens, or that of a core
+/// that is gone.
 #[derive(Debug)]
 pub(super) struct ShimProcess {
     pub(super) pid: u32,
     descriptor: Arc<OwnedFd>,
+    is_child: bool,
     collecting: bool,
 }
 
@@ -60,6 +62,16 @@ impl ShimProcess {
         Ok((ours, shim))
     }
 
+    /// Takes the shim that another core has started.
+    pub(super) fn adopted(pid: u32) -> io::Result<ShimProcess> {
+        Ok(ShimProcess {
+            pid,
+            descriptor: Arc::new(linux::exit_descriptor(pid)?),
+            is_child: false,
+            collecting: false,
+        })
+    }
+
     /// Returns what stands for the shim, whoever has its pid later.
     pub(super) fn descriptor(&self) -> Arc<OwnedFd> {
         self.descriptor.clone()
@@ -72,6 +84,7 @@ impl ShimProcess {
         let (reply, collected) = oneshot::channel();
         let request = Request::Collect {
             descriptor: self.descriptor.clone(),
+            is_child: self.is_child,
             reply: Some(reply),
         };
         if requests().send(request).is_ok() {
@@ -83,10 +96,11 @@ impl ShimProcess {
 
 impl Drop for ShimProcess {
     fn drop(&mut self) {
-        if !self.collecting {
+        if !self.collecting && self.is_child {
             // It ends by itself, because its connection is closed.
             let _ = requests().send(Request::Collect {
                 descriptor: self.descriptor.clone(),
+                is_child: true,
                 reply: None,
             });
         }
@@ -100,6 +114,7 @@ enum Request {
     },
     Collect {
         descriptor: Arc<OwnedFd>,
+        is_child: bool,
         reply: Option<oneshot::Sender<()>>,
     },
 }
@@ -117,7 +132,7 @@ fn requests() -> &'static Sender<Request> {
 }
 
 fn serve(requests: &Receiver<Request>) {
-    type Waiting = (Arc<OwnedFd>, Option<oneshot::Sender<()>>);
+    type Waiting = (Arc<OwnedFd>, bool, Option<oneshot::Sender<()>>);
     let mut waiting: Vec<Waiting> = Vec::new();
     let mut pause = LOOK_AGAIN.0;
     loop {
@@ -135,16 +150,25 @@ fn serve(requests: &Receiver<Request>) {
                 // Nobody waits any more: what is dropped here is collected later.
                 let _ = reply.send(started);
             }
-            Ok(Request::Collect { descriptor, reply }) => {
-                waiting.push((descriptor, reply));
+            Ok(Request::Collect {
+                descriptor,
+                is_child,
+                reply,
+            }) => {
+                waiting.push((descriptor, is_child, reply));
                 pause = LOOK_AGAIN.0;
             }
             Err(RecvTimeoutError::Timeout) => pause = (pause * 2).min(LOOK_AGAIN.1),
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        for (descriptor, reply) in std::mem::take(&mut waiting) {
-            if !linux::reap_by(descriptor.as_fd()) {
-                waiting.push((descriptor, reply));
+        for (descriptor, is_child, reply) in std::mem::take(&mut waiting) {
+            let is_over = match is_child {
+                true => linux::reap_by(descriptor.as_fd()),
+                // Whoever is its parent now collects it.
+                false => linux::has_ended(descriptor.as_fd()),
+            };
+            if !is_over {
+                waiting.push((descriptor, is_child, reply));
                 continue;
             }
             // First, so that whoever waits finds nothing left.
@@ -163,6 +187,7 @@ fn start(program: &mut Command) -> io::Result<ShimProcess> {
         Ok(descriptor) => Ok(ShimProcess {
             pid: child.id(),
             descriptor: Arc::new(descriptor),
+            is_child: true,
             collecting: false,
         }),
         Err(error) => {

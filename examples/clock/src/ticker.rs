@@ -54,7 +54,7 @@ fn launch(ctx: &Context) -> Result<(), Box<dyn Error>> {
         return Err(format!("`every` is `{every}`, expected more than no time").into());
     }
     loop {
-        // The core captures this line; it is also what makes the process end when the core is gone.
+        // The core captures this line, and while there is none the shim goes on doing so.
         writeln!(io::stdout(), "{}: {}", clock::now()?, greeting(&name)?)?;
         thread::sleep(pause);
     }

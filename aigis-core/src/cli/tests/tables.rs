@@ -76,6 +76,7 @@ fn several_processes_stand_below() {
         state,
         pid,
         restarts,
+        started: pid.map(|_| "2026-01-01T00:00:00Z".to_owned()),
         error: None,
     };
     web.processes = vec![process(Some(0), State::Ready, Some(12), 0)];
@@ -92,8 +93,8 @@ fn several_processes_stand_below() {
         [
             "  isolated: its library runs in a process of its own, because this version of it has ended \
              the core",
-            "  library: ready, process 11, 1 restart",
-            "  instance 0: ready, process 12",
+            "  library: ready, process 11 since 2026-01-01T00:00:00Z, 1 restart",
+            "  instance 0: ready, process 12 since 2026-01-01T00:00:00Z",
             "  instance 1: backoff, 3 restarts",
         ]
     );

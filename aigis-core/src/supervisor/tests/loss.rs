@@ -6,8 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::{
-    CORE_ARGUMENT, Place, assert_gone, is_alive, launch, own_program, run, spec_in, wait_until,
+    CORE_ARGUMENT, Place, assert_gone, is_alive, launch, own_program, read_log, run, spec_in,
+    wait_until,
 };
+use crate::config::OnCoreDeath;
+use crate::logging::Level;
 use crate::supervisor::linux::{self, Process};
 use crate::supervisor::{Exit, LaunchSpec, ShimRecord};
 use rustix::process::Signal;
@@ -38,13 +41,37 @@ pub(super) fn core_main(folder: &Path, program: &str, args: &[String]) {
     });
 }
 
+/// What the test program does as a core that lets its plugin outlive it: launches a command and stays.
+pub(super) fn keeping_core_main(folder: &Path, program: &str, args: &[String]) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut spec = spec_in(folder, program).args(args.iter().cloned());
+        spec.on_core_death = OnCoreDeath::Keep;
+        spec.memo = serde_json::json!({ "of": "the first core" });
+        let plugin = launch(spec).await.expect("it is launched");
+        // What is logged comes behind what has been said before.
+        assert!(plugin.log(Level::Info, "known"));
+        loop {
+            if read_log(&folder.join("p.log")).contains("INFO : known") {
+                fs::write(folder.join("known"), "").expect("it is written");
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        plugin.wait().await;
+    });
+}
+
 /// Starts the test program as a core, from a shell that prepares it.
-fn start_core(place: &Place, prepare: &str, command: &[&str]) -> Child {
+pub(super) fn start_core(place: &Place, kind: &str, prepare: &str, command: &[&str]) -> Child {
     Command::new("/bin/sh")
         .arg("-c")
         .arg(format!("{prepare}; exec \"$0\" \"$@\""))
         .arg(own_program())
-        .arg(CORE_ARGUMENT)
+        .arg(kind)
         .arg(place.folder.path())
         .args(command)
         .stdin(Stdio::null())
@@ -52,13 +79,13 @@ fn start_core(place: &Place, prepare: &str, command: &[&str]) -> Child {
         .expect("a shell")
 }
 
-fn record(place: &Place) -> ShimRecord {
+pub(super) fn record(place: &Place) -> ShimRecord {
     ShimRecord::read(place.path("run/p.json"))
         .expect("it can be read")
         .expect("it is there")
 }
 
-fn signal(pid: u32, signal: Signal) {
+pub(super) fn signal(pid: u32, signal: Signal) {
     Process::read(pid as i32).expect("it runs").signal(signal);
 }
 
@@ -66,7 +93,7 @@ fn signal(pid: u32, signal: Signal) {
 fn a_killed_core_takes_its_trees_along() {
     let place = Place::new();
     run(async {
-        let mut core = start_core(&place, "true", &["sh", "-c", TREE]);
+        let mut core = start_core(&place, CORE_ARGUMENT, "true", &["sh", "-c", TREE]);
         place.wait_for("INFO : ready").await;
         let record = record(&place);
         assert!(is_alive(record.shim_pid));
@@ -89,12 +116,17 @@ fn nothing_of_the_cores_surroundings_reaches_the_plugin() {
         let prepare = "trap '' HUP INT TERM PIPE USR1 CHLD; exec 7</dev/null; umask 022";
         // Not through a shell: some of them reset what they are given.
         let command = ["grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"];
-        let mut core = start_core(&place, prepare, &command);
+        let mut core = start_core(&place, CORE_ARGUMENT, prepare, &command);
         assert!(core.wait().expect("it has ended").success());
         let expected = ["SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"];
         assert_eq!(place.logged("INFO")[..2], expected);
 
-        let mut core = start_core(&place, prepare, &["ls", "-l", "/proc/self/fd"]);
+        let mut core = start_core(
+            &place,
+            CORE_ARGUMENT,
+            prepare,
+            &["ls", "-l", "/proc/self/fd"],
+        );
         assert!(core.wait().expect("it has ended").success());
         let log = place.log();
         let open: Vec<&str> = log
@@ -119,7 +151,7 @@ fn nothing_of_the_cores_surroundings_reaches_the_plugin() {
 fn launches_leave_no_thread_and_no_descriptor() {
     let place = Place::new();
     run(async {
-        let mut core = start_core(&place, "true", &["sh", "-c", "exit 1"]);
+        let mut core = start_core(&place, CORE_ARGUMENT, "true", &["sh", "-c", "exit 1"]);
         assert!(core.wait().expect("it has ended").success());
         let counts = fs::read_to_string(place.path("counts")).expect("the counts");
         let counts: Vec<&str> = counts.lines().collect();
@@ -265,7 +297,7 @@ fn a_launch_that_is_given_up_leaves_nothing() {
 fn what_core_and_shim_left_behind_together_is_ended_by_the_next_launch() {
     let place = Place::new();
     run(async {
-        let mut core = start_core(&place, "true", &["sh", "-c", TREE]);
+        let mut core = start_core(&place, CORE_ARGUMENT, "true", &["sh", "-c", TREE]);
         place.wait_for("INFO : ready").await;
         let old = record(&place);
         // The core must not see the shim's end.

@@ -10,6 +10,7 @@ mod messages;
 mod output;
 mod policy;
 mod stop;
+mod survival;
 
 use std::fs;
 use std::future::Future;
@@ -27,6 +28,9 @@ use super::{LaunchError, SHIM_ARGUMENT, Supervised, shim_main};
 /// The argument that makes the test program a core that launches one plugin.
 const CORE_ARGUMENT: &str = "__core";
 
+/// The same, of a core that lets its plugin outlive it.
+const KEEPING_CORE_ARGUMENT: &str = "__keeping-core";
+
 /// The longest that a test may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -38,10 +42,15 @@ extern "C" fn before_main() {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
         Some(SHIM_ARGUMENT) => shim_main(),
-        Some(CORE_ARGUMENT) => {
+        Some(core @ (CORE_ARGUMENT | KEEPING_CORE_ARGUMENT)) => {
+            let keeps = core == KEEPING_CORE_ARGUMENT;
             let folder = args.next().expect("a folder");
             let program = args.next().expect("a program");
-            loss::core_main(Path::new(&folder), &program, &args.collect::<Vec<_>>());
+            let (folder, args) = (Path::new(&folder), args.collect::<Vec<_>>());
+            match keeps {
+                true => loss::keeping_core_main(folder, &program, &args),
+                false => loss::core_main(folder, &program, &args),
+            }
             exit(0)
         }
         _ => {}

@@ -1,0 +1,556 @@
+//! The watch over one process of a plugin, from one launch to the next.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::isolated::Isolated;
+use super::launch::{label, spec};
+use super::memo::Memo;
+use super::plugin::Plugin;
+use super::process::{Program, Start};
+use super::processes::{Condition, Role};
+use super::secrets::Delivered;
+use super::step::Step;
+use super::{Inner, Launched, State, TokenHash, lock};
+use crate::config::{OnCoreDeath, PluginKind};
+use crate::loader::{LoadError, NEW_DEADLINE, PROBE_DEADLINE};
+use crate::logging::Level;
+use crate::supervisor::{
+    Decision, EndedRecord, Exit, Grant, LaunchSpec, RestartPolicy, StopReport, Supervised,
+};
+
+/// How long an internal plugin may take from its launch to its session.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Longer than anything takes.
+const NEVER: Duration = Duration::from_hours(24 * 365);
+
+/// Watches one process of a plugin, over its restarts.
+pub(super) struct Watch {
+    pub(super) id: u64,
+    pub(super) inner: Arc<Inner>,
+    pub(super) plugin: Arc<Plugin>,
+    pub(super) role: Role,
+    pub(super) program: Program,
+    pub(super) policy: RestartPolicy,
+    /// The library that it runs.
+    pub(super) isolated: Option<Arc<Isolated>>,
+    /// Who asks for a stop is told when everything is gone.
+    pub(super) stops: mpsc::Receiver<oneshot::Sender<()>>,
+    /// What the next core is to know of the launch.
+    pub(super) memo: Option<Memo>,
+    /// The launch that has ended, until another one follows or none does: whichever core is there then
+    /// decides about it.
+    pub(super) last: Option<Last>,
+}
+
+/// A launch that has ended. Its record goes with this.
+pub(super) enum Last {
+    Followed { _supervised: Supervised },
+    Found { _record: Box<EndedRecord> },
+}
+
+/// One launch.
+struct Invocation {
+    supervised: Supervised,
+    _token: Token,
+    session: Option<oneshot::Receiver<()>>,
+    /// How long it may take to be ready.
+    limit: Duration,
+    _secrets: Option<Arc<Delivered>>,
+}
+
+/// What an invocation may present at the socket; worth nothing once it has ended.
+struct Token {
+    inner: Arc<Inner>,
+    hash: TokenHash,
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.inner.revoke(self.hash);
+    }
+}
+
+/// What happened to a running invocation.
+enum Happened {
+    Ended(Exit),
+    Stop(Option<oneshot::Sender<()>>),
+    NotReady,
+}
+
+impl Watch {
+    pub(super) async fn run(mut self, how: Start, first: oneshot::Sender<Result<(), Step>>) {
+        let begun = match how {
+            Start::Launch(number, secrets) => match self.launch(number, secrets, true).await {
+                Ok(invocation) => Some(invocation),
+                Err(step) => {
+                    // Whoever waits may have been told to go.
+                    let _ = first.send(Err(step));
+                    return;
+                }
+            },
+            Start::TakenOver(supervised, memo, secrets) => {
+                match self.take_over(*supervised, *memo, secrets) {
+                    Ok(invocation) => Some(invocation),
+                    Err(step) => {
+                        let _ = first.send(Err(step));
+                        return;
+                    }
+                }
+            }
+            Start::Ended(record, memo) => {
+                self.resume(&memo);
+                let ended = record.ended().clone();
+                self.last = Some(Last::Found { _record: record });
+                let _ = first.send(Ok(()));
+                let ran_for = Duration::from_millis(ended.ran_ms);
+                match self.after_exit(ended.exit, ran_for).await {
+                    Some(next) => return self.go_on(next).await,
+                    None => return,
+                }
+            }
+        };
+        let _ = first.send(Ok(()));
+        if let Some(invocation) = begun {
+            self.go_on(invocation).await;
+        }
+    }
+
+    async fn go_on(mut self, mut invocation: Invocation) {
+        loop {
+            let exit = match self.watch(&mut invocation).await {
+                Happened::Ended(exit) => exit,
+                Happened::Stop(done) => {
+                    let report = invocation.supervised.stop(self.grace()).await;
+                    self.report_stop(&report);
+                    drop(invocation);
+                    self.end(done);
+                    return;
+                }
+                Happened::NotReady => {
+                    let after = invocation.limit;
+                    let grace = LaunchSpec::DEFAULT_GRACE;
+                    let report = invocation.supervised.stop(grace).await;
+                    self.report_stop(&report);
+                    drop(invocation);
+                    let step = match self.role {
+                        Role::Library => Step::Load(LoadError::Stuck("new", after)),
+                        Role::Program(_) => Step::NotReady { after },
+                    };
+                    self.bury_failed(step).await;
+                    return;
+                }
+            };
+            // Its token is worth nothing any more, and its secrets go if nobody else has them.
+            let Invocation { supervised, .. } = invocation;
+            let ran_for = supervised.age();
+            self.last = Some(Last::Followed {
+                _supervised: supervised,
+            });
+            invocation = match self.after_exit(exit, ran_for).await {
+                Some(next) => next,
+                None => return,
+            };
+        }
+    }
+
+    async fn watch(&mut self, invocation: &mut Invocation) -> Happened {
+        let mut closing = self.inner.closing.subscribe();
+        let mut session = invocation.session.take();
+        let limit = tokio::time::sleep(invocation.limit);
+        tokio::pin!(limit);
+        let mut is_kept = true;
+        loop {
+            let waits = session.is_some();
+            let up = async {
+                match &mut session {
+                    Some(session) => session.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                exit = invocation.supervised.wait() => return Happened::Ended(exit),
+                stop = self.stops.recv() => return Happened::Stop(stop),
+                up = up => {
+                    if up.is_err() {
+                        return Happened::Stop(None);
+                    }
+                    session = None;
+                    self.is_ready(&invocation.supervised);
+                }
+                () = &mut limit, if waits => return Happened::NotReady,
+                // A shutdown that cannot stop it in time leaves that to its shim.
+                _ = closing.wait_for(|is_closing| *is_closing), if is_kept => {
+                    invocation.supervised.on_core_death(OnCoreDeath::Stop);
+                    is_kept = false;
+                }
+            }
+        }
+    }
+
+    /// Says that the process serves, here and to the next core.
+    fn is_ready(&mut self, supervised: &Supervised) {
+        self.tell(Condition::since(
+            State::Ready,
+            supervised.pid(),
+            supervised.started_at(),
+        ));
+        if let Some(memo) = &mut self.memo
+            && !std::mem::replace(&mut memo.ready, true)
+        {
+            supervised.remember(memo.to_value());
+        }
+    }
+
+    /// Goes on counting where another core has stopped.
+    fn resume(&mut self, memo: &Memo) {
+        self.policy.set_used(memo.used);
+        self.plugin.take_over(memo);
+    }
+
+    /// Watches what another core has launched.
+    fn take_over(
+        &mut self,
+        supervised: Supervised,
+        memo: Memo,
+        secrets: Arc<Delivered>,
+    ) -> Result<Invocation, Step> {
+        let Some(hash) = memo.token() else {
+            let error = std::io::Error::other("the record of its shim names no token");
+            return Err(Step::Prepare(error));
+        };
+        self.resume(&memo);
+        let (sender, receiver) = oneshot::channel();
+        let launched = Launched {
+            plugin: Arc::clone(&self.plugin),
+            number: memo.number,
+            isolated: None,
+            adopted: true,
+            up: Some(sender),
+        };
+        self.inner.admit_launched(hash, launched);
+        supervised.on_core_death(self.on_core_death());
+        let message = format!("taken over by core {}", std::process::id());
+        supervised.log(Level::Boot, message);
+        let waits = self.plugin.entry.kind != PluginKind::External;
+        self.memo = Some(memo);
+        if waits {
+            self.tell(Condition::since(
+                State::Starting,
+                supervised.pid(),
+                supervised.started_at(),
+            ));
+        } else {
+            self.is_ready(&supervised);
+        }
+        Ok(Invocation {
+            supervised,
+            _token: Token {
+                inner: Arc::clone(&self.inner),
+                hash,
+            },
+            session: waits.then_some(receiver),
+            limit: READY_DEADLINE,
+            _secrets: Some(secrets),
+        })
+    }
+
+    fn on_core_death(&self) -> OnCoreDeath {
+        match self.role {
+            Role::Program(_) if !self.inner.is_closing() => self.program.manifest.on_core_death,
+            // Its state is that of the core that it was opened by.
+            _ => OnCoreDeath::Stop,
+        }
+    }
+
+    /// Says how the process is.
+    fn tell(&self, now: Condition) {
+        match &self.isolated {
+            Some(isolated) => isolated.is(&self.inner, &self.plugin, now),
+            None => self.plugin.process_is(&self.inner, self.role, now),
+        }
+    }
+
+    /// Returns how long the process may take to end when it is told to.
+    fn grace(&self) -> Duration {
+        match self.role {
+            Role::Library => super::plugin::CLEANUP,
+            Role::Program(_) => LaunchSpec::DEFAULT_GRACE,
+        }
+    }
+
+    /// Writes into the plugin's log, as the process's shim does.
+    fn log(&self, level: Level, message: &str) {
+        let label = label(&self.plugin, self.role, self.program.of);
+        let gap = if label.is_empty() { "" } else { " " };
+        let name = self.plugin.name().as_str();
+        let message = format!("{label}{gap}{message}");
+        self.inner.logs.plugin(name, level, message);
+    }
+
+    /// Decides what follows the end of an invocation; returns the next one, if there is one.
+    async fn after_exit(&mut self, exit: Exit, ran_for: Duration) -> Option<Invocation> {
+        if let Some(isolated) = &self.isolated
+            && !isolated.has_ended(&exit)
+        {
+            // Whoever wanted it has been told, or does not want it any more.
+            self.answer_stops().await;
+            return None;
+        }
+        if self.inner.is_closing() {
+            self.bury(State::Stopped, None).await;
+            return None;
+        }
+        let decision = match self.role {
+            // No library ends its process because it has done its work.
+            Role::Library => self.policy.on_failure(ran_for),
+            Role::Program(_) => self.policy.on_exit(&exit, ran_for),
+        };
+        match decision {
+            Decision::Finished => {
+                self.bury(State::Finished, None).await;
+                None
+            }
+            Decision::Failed => {
+                self.bury(State::Failed, Some(format!("Process {exit}")))
+                    .await;
+                None
+            }
+            Decision::CrashLoop => {
+                let restarts = self.policy.used();
+                let error = format!("Process {exit}; all {restarts} restarts are used up");
+                self.bury(State::CrashLoop, Some(error)).await;
+                None
+            }
+            Decision::Restart { after, left } => {
+                let left = left.map_or_else(String::new, |left| format!(" ({left} more left)"));
+                let message = format!(
+                    "Attempting to restart plugin in {} ms{left}...",
+                    after.as_millis()
+                );
+                self.log(Level::Warn, &message);
+                self.tell(Condition::failed(State::Backoff, format!("Process {exit}")));
+                tokio::select! {
+                    () = tokio::time::sleep(after) => {}
+                    stop = self.stops.recv() => {
+                        self.end(stop);
+                        return None;
+                    }
+                }
+                self.plugin.count_restart(self.role);
+                self.tell(Condition::of(State::Starting, None));
+                match self.relaunch().await {
+                    Ok(next) => next,
+                    Err(step) => {
+                        self.bury_failed(step).await;
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    /// Launches again: the requirements and the secrets are seen to as at the first time. None if
+    /// it was stopped instead.
+    async fn relaunch(&mut self) -> Result<Option<Invocation>, Step> {
+        let (inner, plugin, manifest) = (
+            Arc::clone(&self.inner),
+            Arc::clone(&self.plugin),
+            Arc::clone(&self.program.manifest),
+        );
+        let cancel = Arc::new(AtomicBool::new(false));
+        let cancelled = Arc::clone(&cancel);
+        let mut met = tokio::task::spawn_blocking(move || {
+            inner.meet_requirements(plugin.name(), &manifest, &cancelled)
+        });
+        tokio::select! {
+            met = &mut met => met.unwrap_or(Err(Step::Closing))?,
+            stop = self.stops.recv() => {
+                cancel.store(true, Ordering::Relaxed);
+                // Whether they are met is of no interest any more, only that nothing runs.
+                let _ = met.await;
+                self.end(stop);
+                return Ok(None);
+            }
+        }
+        let number = self.plugin.next_generation();
+        self.launch(number, None, false).await.map(Some)
+    }
+
+    /// Launches the plugin; its secrets are delivered unless they are there already.
+    async fn launch(
+        &mut self,
+        number: u64,
+        secrets: Option<Arc<Delivered>>,
+        is_first: bool,
+    ) -> Result<Invocation, Step> {
+        let (inner, plugin, manifest) = (
+            Arc::clone(&self.inner),
+            Arc::clone(&self.plugin),
+            Arc::clone(&self.program.manifest),
+        );
+        let (line, shared) = (
+            self.program.launch.clone(),
+            Arc::clone(&self.program.secrets),
+        );
+        let (role, of) = (self.role, self.program.of);
+        let made = tokio::task::spawn_blocking(move || {
+            let secrets = match (secrets, role) {
+                // Those of a library are there for as long as it is served.
+                (None, Role::Library) => None,
+                (Some(delivered), _) => Some(delivered),
+                (None, Role::Program(_)) => {
+                    // Held while they are delivered, so that instances which start together share them.
+                    let mut shared = lock(&shared);
+                    Some(match shared.upgrade() {
+                        Some(delivered) => delivered,
+                        None => {
+                            let own = inner.deliver(plugin.name(), &manifest)?.keep();
+                            let own = Arc::new(own);
+                            *shared = Arc::downgrade(&own);
+                            own
+                        }
+                    })
+                }
+            };
+            let (spec, grant) = spec(&inner, &plugin, number, &manifest, &line, role, of)?;
+            Ok((secrets, spec, grant))
+        });
+        let (secrets, mut spec, grant) = made.await.unwrap_or(Err(Step::Closing))?;
+        let (sender, receiver) = oneshot::channel();
+        let hash = TokenHash::of(&grant.token);
+        if let Some(isolated) = &self.isolated {
+            isolated.is_launched(self.inner.grant(&self.plugin, number)?);
+        }
+        let isolated = self.isolated.as_ref().map(Arc::clone);
+        let launched = Launched {
+            plugin: Arc::clone(&self.plugin),
+            number,
+            isolated,
+            adopted: false,
+            up: Some(sender),
+        };
+        self.inner.admit_launched(hash, launched);
+        let token = Token {
+            inner: Arc::clone(&self.inner),
+            hash,
+        };
+        spec.session = Some(Grant(grant.to_json().into_bytes()));
+        let memo = self.memo_of(number, hash, secrets.as_deref());
+        spec.memo = memo.to_value();
+        spec.on_core_death = self.on_core_death();
+        self.memo = Some(memo);
+        // An external program may know nothing of sessions.
+        let waits = self.plugin.entry.kind != PluginKind::External;
+        let session = waits.then_some(receiver);
+        let supervised = Supervised::launch(&self.inner.program, spec)
+            .await
+            .map_err(Step::Launch)?;
+        // Its record has taken the place of the one before.
+        self.last = None;
+        if self.isolated.is_none() || !is_first {
+            self.plugin.runs_generation(number);
+        }
+        // Without a session to wait for it is ready as it is, and whoever launched it finds it so.
+        if session.is_none() {
+            self.is_ready(&supervised);
+        }
+        Ok(Invocation {
+            supervised,
+            _token: token,
+            session,
+            limit: match self.role {
+                // Whoever wants it has its own idea of that.
+                Role::Library if is_first => NEVER,
+                Role::Library => NEW_DEADLINE + PROBE_DEADLINE,
+                Role::Program(_) => READY_DEADLINE,
+            },
+            _secrets: secrets,
+        })
+    }
+
+    fn memo_of(&self, number: u64, token: TokenHash, secrets: Option<&Delivered>) -> Memo {
+        let (restarts, restarts_in_all) = self.plugin.restarts(self.role);
+        Memo {
+            entry: self.plugin.entry.fingerprint(),
+            kind: self.plugin.entry.kind,
+            instance: self.role.instance(),
+            of: self.program.of,
+            number,
+            token: token.to_hex(),
+            program: self.program.launch.program.clone().into(),
+            arguments: self.program.launch.arguments.clone(),
+            has_library: self.program.has_library,
+            ready: false,
+            used: self.policy.used(),
+            restarts,
+            restarts_in_all,
+            secrets: secrets.map_or_else(Vec::new, |secrets| secrets.files().to_vec()),
+        }
+    }
+
+    fn report_stop(&self, report: &StopReport) {
+        if !report.survivors.is_empty() {
+            let names: Vec<String> = report.survivors.iter().map(ToString::to_string).collect();
+            let message = format!(
+                "{}: these processes could not be ended: {}",
+                self.plugin.name(),
+                names.join(", ")
+            );
+            self.inner.logs.core(Level::Error, message);
+        }
+    }
+
+    /// Ends the watch on request: whoever asked decides the plugin's next state.
+    fn end(&mut self, done: Option<oneshot::Sender<()>>) {
+        self.stops.close();
+        if let Some(done) = done {
+            // The one who asked may have gone.
+            let _ = done.send(());
+        }
+    }
+
+    async fn bury_failed(&mut self, step: Step) {
+        let error = step.of(self.plugin.name());
+        self.inner.report_failure(&self.plugin, &error);
+        let message = super::full_message(&error.step);
+        self.bury(State::Failed, Some(message)).await;
+    }
+
+    /// Answers whoever asked for a stop meanwhile and waits for the answer.
+    async fn answer_stops(&mut self) {
+        self.stops.close();
+        while let Some(done) = self.stops.recv().await {
+            // The one who asked may have gone.
+            let _ = done.send(());
+        }
+    }
+
+    /// Ends the process for good. With its last one the plugin ends: its skills are withdrawn, its
+    /// `cleanup` runs.
+    async fn bury(&mut self, state: State, error: Option<String>) {
+        // What follows is decided.
+        self.last = None;
+        // Whoever asked for a stop holds what a burial needs.
+        self.answer_stops().await;
+        let (inner, plugin) = (Arc::clone(&self.inner), Arc::clone(&self.plugin));
+        let (id, role) = (self.id, self.role);
+        let isolated = self.isolated.take();
+        let now = Condition {
+            state,
+            pid: None,
+            started: None,
+            error,
+        };
+        let buried = tokio::task::spawn_blocking(move || match isolated {
+            Some(isolated) => inner.bury_library(&plugin, &isolated, now),
+            None => inner.bury(&plugin, id, role, now),
+        });
+        // It only logs and waits; should it panic, there is nothing more to bury.
+        let _ = buried.await;
+    }
+}
