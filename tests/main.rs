@@ -1,6 +1,7 @@
 //! The tests of the whole: real plugins, real processes, real servers, one module per subject.
 
 mod adoption;
+mod apply;
 mod asynchronous;
 mod bad_input;
 mod boot;

@@ -148,7 +148,7 @@ fn lists_have_their_form(home: &TestHome) {
             "overdue_calls": [],
             "serving": [],
             "isolated": null,
-            "processes": [],
+            "processes": [], "in_config": true,
         }])
     );
     let skills = list("skills");

@@ -33,7 +33,7 @@ pub(crate) fn run(rounds: usize, goals: &mut Goals) -> Result<(), Box<dyn Error>
         assert_eq!(sum, 5);
 
         // A plugin that starts says when it has been built, one that is reloaded does not; what follows is the same.
-        host.stop("callee")?;
+        host.stop_forced("callee")?;
         host.start_plugin("callee")?;
         activate.push(activations.last().ok_or("no start was seen")?);
     }

@@ -46,7 +46,7 @@ pub(super) fn until_the_end(world: &World, mut random: Random) {
             5 => {
                 let _turn = lock(&world.desk_turn);
                 world.change_desk(|desk| {
-                    world.host.stop("desk").expect("is stopped");
+                    world.host.stop_forced("desk").expect("is stopped");
                     Desk {
                         runs: false,
                         ..desk

@@ -162,7 +162,7 @@ fn what_a_version_leaves_in_threads_goes_with_it() {
             caller.call(kind, generation);
         }
     }
-    host.stop("kinds").expect("is stopped");
+    host.stop_forced("kinds").expect("is stopped");
     // None of them has called since; each ends what it has at its own end.
     for caller in callers {
         caller.end();

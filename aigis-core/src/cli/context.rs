@@ -14,7 +14,7 @@ use crate::registry::nearest;
 
 /// How long a command waits for a step of a plugin's life: a build takes as long as it takes, and a core that goes
 /// away ends the wait at once.
-const STEP_TIMEOUT: Duration = Duration::from_hours(24);
+pub(super) const STEP_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// The home, the streams and what kind of streams they are.
 pub(super) struct Context {
@@ -194,4 +194,29 @@ pub(super) fn statuses(session: &Session) -> Result<Vec<PluginStatus>, CliError>
 /// Whatever ended the call.
 pub(super) fn skills(session: &Session) -> Result<Vec<SkillInfo>, CliError> {
     Ok(session.call("aigis.skills", ())?)
+}
+
+/// Reads `NAME=SOURCE`.
+pub(super) fn name_and_source(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, source)) if !name.trim().is_empty() && !source.trim().is_empty() => {
+            Ok((name.trim().to_owned(), source.trim().to_owned()))
+        }
+        _ => Err("expected a name and a source, such as `greeter2=../greeter2`".to_owned()),
+    }
+}
+
+/// Makes a source that is a folder one from the root: it is meant from here, not from the core's folder.
+///
+/// # Errors
+/// The current folder cannot be found.
+pub(super) fn source_from_here(source: &str) -> Result<String, CliError> {
+    let folder = Path::new(source);
+    Ok(match folder.is_dir() {
+        true => std::path::absolute(folder)
+            .map_err(CliError::system("the source's folder cannot be found"))?
+            .display()
+            .to_string(),
+        false => source.to_owned(),
+    })
 }

@@ -12,7 +12,7 @@ use aigis_plugin_api::{CallError, SkillFailure};
 use super::arguments::ArgumentError;
 use super::repl_line::LineError;
 use crate::config::Diagnostics;
-use crate::host::{STEP_FAILED, StartError, UNKNOWN_PLUGIN};
+use crate::host::{CONFIG_INVALID, STEP_FAILED, StartError, UNKNOWN_PLUGIN};
 use crate::logging::LogError;
 
 /// A config to start from, shown when there is none.
@@ -125,6 +125,9 @@ pub(super) enum CliError {
     /// Some plugins have failed; the others run.
     #[error("{}", plugins_failed(names))]
     PluginsFailed { names: Vec<String> },
+    /// What a config says of some plugins could not be done.
+    #[error("the config could not be applied to: {}", names.join(", "))]
+    NotApplied { names: Vec<String> },
     /// Some plugins took longer than the caller waits.
     #[error("after {after:?}, these plugins are still on their way: {}", names.join(", "))]
     NotSettled { names: Vec<String>, after: Duration },
@@ -172,7 +175,7 @@ impl CliError {
             Self::Call(error) => exit_of_call(error, exit_of_skill),
             Self::UnknownSkill { .. } | Self::UnknownPlugin { .. } => Exit::UnknownName,
             Self::Start(StartError::HomeInUse { .. }) => Exit::HomeInUse,
-            Self::PluginsFailed { .. } => Exit::PluginsFailed,
+            Self::PluginsFailed { .. } | Self::NotApplied { .. } => Exit::PluginsFailed,
             Self::NotSettled { .. } | Self::StillRunning { .. } | Self::DaemonSilent { .. } => {
                 Exit::TimedOut
             }
@@ -205,6 +208,9 @@ impl CliError {
             Self::PluginsFailed { .. } => {
                 Some("`aigis logs NAME` shows what happened before".to_owned())
             }
+            Self::NotApplied { .. } => Some(
+                "these plugins are as they were; `aigis logs NAME` shows what happened".to_owned(),
+            ),
             Self::NotSettled { .. } => {
                 Some("the core goes on with them in the background; see `aigis status`".to_owned())
             }
@@ -230,6 +236,12 @@ impl CliError {
         if let Self::Config(diagnostics) = self {
             // They have their own `error:`, place and hint.
             return writeln!(out, "{diagnostics}");
+        }
+        if let Self::Call(error) = self
+            && let CallError::Skill(failure) = &**error
+            && failure.type_name == CONFIG_INVALID
+        {
+            return writeln!(out, "{}", failure.message);
         }
         writeln!(out, "error: {self}")?;
         for cause in self.causes() {
@@ -282,13 +294,17 @@ impl From<StartError> for CliError {
 
 /// Says whether this is an error of the core's own skills.
 fn is_of_core(failure: &SkillFailure) -> bool {
-    matches!(failure.type_name.as_str(), UNKNOWN_PLUGIN | STEP_FAILED)
+    matches!(
+        failure.type_name.as_str(),
+        UNKNOWN_PLUGIN | STEP_FAILED | CONFIG_INVALID
+    )
 }
 
 fn exit_of_skill(failure: &SkillFailure) -> Exit {
     match failure.type_name.as_str() {
         UNKNOWN_PLUGIN => Exit::UnknownName,
         STEP_FAILED => Exit::PluginsFailed,
+        CONFIG_INVALID => Exit::Usage,
         _ => Exit::Skill,
     }
 }

@@ -5,6 +5,8 @@
 //! decides the exit code. What holds: no command but `build-and-run` starts anything, and nothing here panics because
 //! of what a user typed or because nobody reads the output.
 
+mod add;
+mod apply;
 mod arguments;
 mod build_and_run;
 mod call;
@@ -15,6 +17,7 @@ mod error;
 mod linux;
 mod logs;
 mod reload;
+mod remove;
 mod repl;
 mod repl_line;
 mod replace;
@@ -70,6 +73,9 @@ enum Command {
     Call(call::CallArgs),
     Logs(logs::LogsArgs),
     Reload(reload::ReloadArgs),
+    Apply(apply::ApplyArgs),
+    Add(add::AddArgs),
+    Remove(remove::RemoveArgs),
     Replace(replace::ReplaceArgs),
     Stop(stop::StopArgs),
     Start(start::StartArgs),
@@ -112,6 +118,9 @@ fn run(command: &Command, ctx: &mut Context) -> Result<Exit, CliError> {
         Command::Call(args) => call::run(args, ctx),
         Command::Logs(args) => logs::run(args, ctx),
         Command::Reload(args) => reload::run(args, ctx),
+        Command::Apply(args) => apply::run(args, ctx),
+        Command::Add(args) => add::run(args, ctx),
+        Command::Remove(args) => remove::run(args, ctx),
         Command::Replace(args) => replace::run(args, ctx),
         Command::Stop(args) => stop::run(args, ctx),
         Command::Start(args) => start::run(args, ctx),

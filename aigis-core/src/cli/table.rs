@@ -41,6 +41,9 @@ pub(super) fn plugins(statuses: &[PluginStatus]) -> String {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "  {lead}{}", one_line(message).trim_end());
         }
+        if !status.in_config {
+            text.push_str("  not in config\n");
+        }
         if let Some(crash) = &status.crash {
             let told = one_line(&crash.told(&status.name));
             let times = match crash.count {

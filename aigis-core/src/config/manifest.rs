@@ -197,6 +197,22 @@ impl Manifest {
         Self::parse(bytes, &file, root, entry)
     }
 
+    /// Returns the kind that the manifest of the plugin in the folder `root` says; `None` if it cannot be read, or
+    /// says none that there is. What else is wrong with it, [`load`](Self::load) tells.
+    pub fn kind_of(root: &Path) -> Option<PluginKind> {
+        let file = root.join(PLACE);
+        let bytes = read::read(&file, SIZE_LIMIT, true).ok()?;
+        let source = Arc::new(SourceText::from_bytes(&file, bytes).ok()?);
+        let options = parse_either(&source).options;
+        let said = options
+            .iter()
+            .find(|raw| OptionName::in_manifest(&raw.name) == Some(OptionName::PluginType))?;
+        match &said.value.value {
+            RawValue::Text(kind) => kind.parse().ok(),
+            _ => None,
+        }
+    }
+
     /// Checks the text of a manifest.
     pub(super) fn parse(
         bytes: Vec<u8>,

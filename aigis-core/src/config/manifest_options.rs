@@ -193,6 +193,23 @@ impl ManifestOptions {
         }
     }
 
+    /// Lists the options, in lower case, that `other` does not set to the same value; and those that only it
+    /// sets.
+    pub(super) fn differing(&self, other: &Self) -> Vec<String> {
+        let mut options: Vec<OptionName> = Vec::new();
+        for setting in self.settings.iter().chain(&other.settings) {
+            if !options.contains(&setting.option) {
+                options.push(setting.option);
+            }
+        }
+        let value = |all: &Self, option| all.get(option).map(|setting| setting.value.clone());
+        options.retain(|option| value(self, *option) != value(other, *option));
+        let names = options
+            .iter()
+            .map(|option| option.as_str().to_ascii_lowercase());
+        names.collect()
+    }
+
     pub(super) fn push(&mut self, option: OptionName, raw: RawOption, source: &Arc<SourceText>) {
         self.settings.push(Setting {
             option,

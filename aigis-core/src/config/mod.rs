@@ -2,11 +2,13 @@
 //!
 //! Start at [`Config::load`] and [`Manifest::load`]. Both read a file into its raw form, which mirrors the text and
 //! keeps every position, and turn that into a value that can only be valid. Nothing here executes anything, and
-//! nothing but those two functions touches the disk. Mistakes are not reported one by one: the error of both
+//! nothing but those two functions, and the one that writes an edited config, touches the disk. Mistakes are not reported one by one: the error of both
 //! functions is [`Diagnostics`], a list in which each mistake points at its place in the text.
 
 mod central;
 mod diagnostic;
+mod difference;
+mod edit;
 mod entry;
 mod literal;
 mod literal_scalar;
@@ -26,6 +28,8 @@ mod toml_text;
 
 pub use central::Config;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use difference::{Changed, Difference, Needs, Present, Standing};
+pub(crate) use edit::{EditError, add_plugin, remove_plugin, write_config};
 pub use entry::{GitReference, PluginEntry, PluginKind, SourceSpec, UnknownKind};
 pub use manifest::{Host, Launch, Manifest, Requirements, Secret};
 pub use manifest_options::ManifestOptions;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::plugin::Plugin;
 use super::prepare::Prepared;
 use super::step::{Step, StepError};
 use super::{Inner, lock};
@@ -109,23 +110,26 @@ impl Preparations {
 
 /// Begins to load the plugins, in the background.
 pub(super) fn begin(inner: &Arc<Inner>) -> io::Result<()> {
+    // Places count in this list; who comes or goes later has none.
+    let plugins: Arc<[Arc<Plugin>]> = inner.plugins().into();
     let next = Arc::new(AtomicUsize::new(0));
-    for _ in 0..AHEAD.min(inner.plugins().len()) {
+    for _ in 0..AHEAD.min(plugins.len()) {
         let (inner, next) = (Arc::clone(inner), Arc::clone(&next));
+        let plugins = Arc::clone(&plugins);
         thread::Builder::new()
             .name("aigis-prepare".to_owned())
             .spawn(move || {
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(plugin) = inner.plugins().get(place).cloned() else {
+                    let Some(plugin) = plugins.get(place) else {
                         return;
                     };
                     if inner.is_closing() {
                         return;
                     }
-                    let turn = match inner.goes_on(&plugin) {
+                    let turn = match inner.goes_on(plugin) {
                         true => None,
-                        false => Some(inner.prepare(&plugin, false)),
+                        false => Some(inner.prepare(plugin, false)),
                     };
                     inner.board.put(place, turn);
                 }
@@ -135,7 +139,7 @@ pub(super) fn begin(inner: &Arc<Inner>) -> io::Result<()> {
     thread::Builder::new()
         .name("aigis-boot".to_owned())
         .spawn(move || {
-            for (place, plugin) in inner.plugins().iter().enumerate() {
+            for (place, plugin) in plugins.iter().enumerate() {
                 // Core plugins come first, and what an earlier core has left may call them.
                 if plugin.entry.kind != PluginKind::Core {
                     inner.gate.open();
@@ -150,6 +154,7 @@ pub(super) fn begin(inner: &Arc<Inner>) -> io::Result<()> {
                     inner.logs.core(Level::Info, message);
                 }
             }
+            inner.booted();
         })?;
     Ok(())
 }

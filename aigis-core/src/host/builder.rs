@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
 
 use super::deaths::Deaths;
@@ -12,7 +13,7 @@ use super::plugin::Plugin;
 use super::portable::Portables;
 use super::{Host, HostHandle, Inner, Observer, Phase, Threads, adoption, boot, core_skills};
 use crate::build::{BuildFolders, Builder, Sdk, SdkCrate, Toolchain};
-use crate::config::{Config, PluginEntry, PluginName};
+use crate::config::{Config, PluginEntry, PluginName, Standing};
 use crate::home::{Home, LockError, at};
 use crate::loader::crash::{self, CrashFile, Listed};
 use crate::logging::{Level, LogError};
@@ -46,6 +47,10 @@ const MOST_CALLS: usize = 4096;
 pub struct HostBuilder {
     home: PathBuf,
     entries: Vec<PluginEntry>,
+    /// The config files that were read for them.
+    configs: Vec<PathBuf>,
+    /// Those that stand in none of these files.
+    unlisted: Vec<PluginName>,
     program: Option<PathBuf>,
     target: Option<PathBuf>,
     observer: Option<Arc<dyn Observer>>,
@@ -118,14 +123,17 @@ impl HostBuilder {
     /// Adds the plugins of a config.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
+        self.configs.push(config.path);
         self.entries.extend(config.plugins);
         self
     }
 
     /// Adds one plugin. Core plugins are loaded first, then internal, then external ones, whatever
-    /// order they are added in; within a kind the order counts.
+    /// order they are added in; within a kind the order counts. It is in no config, so it stays when one is
+    /// applied.
     #[must_use]
     pub fn plugin(mut self, entry: PluginEntry) -> Self {
+        self.unlisted.push(entry.name.clone());
         self.entries.push(entry);
         self
     }
@@ -257,7 +265,11 @@ impl HostBuilder {
                     .into_iter()
                     .map(|entry| {
                         let crash = deaths.of(&entry.name);
-                        Arc::new(Plugin::new(entry, crash))
+                        let plugin = Plugin::new(entry, crash);
+                        if self.unlisted.contains(plugin.name()) {
+                            plugin.stands(Standing::Added);
+                        }
+                        Arc::new(plugin)
                     })
                     .collect(),
             ),
@@ -271,6 +283,9 @@ impl HostBuilder {
             phase: Mutex::new(Phase::Open),
             changed: Condvar::new(),
             board: boot::Board::default(),
+            booted: AtomicBool::new(false),
+            changing: Mutex::default(),
+            configs: self.configs,
             preparations: boot::Preparations::default(),
             closing: watch::Sender::new(false),
             gate: adoption::Gate::new(),

@@ -328,6 +328,9 @@ pub const UNKNOWN_PLUGIN: &str = "aigis::UnknownPlugin";
 /// A reload or a start did not get through one of its steps.
 pub const STEP_FAILED: &str = "aigis::StepFailed";
 
+/// A config that was to be applied has mistakes.
+pub const CONFIG_INVALID: &str = "aigis::ConfigInvalid";
+
 impl From<HostError> for Failure {
     fn from(error: HostError) -> Self {
         let message = error.to_string();
@@ -343,6 +346,8 @@ impl From<HostError> for Failure {
                 chain: super::causes(&error),
                 ..author(STEP_FAILED)
             },
+            HostError::NotUp(_) => author(STEP_FAILED),
+            HostError::Config(_) => author(CONFIG_INVALID),
             HostError::Refused(_) => Self::new(FailureKind::Refused, message),
         }
     }

@@ -9,6 +9,8 @@ use aigis_plugin_api::__private::{
 use aigis_plugin_api::codec;
 use serde::Serialize;
 
+use super::add::{Addition, Wish};
+use super::apply::Applying;
 use super::operations::Reload;
 use super::replace::Replacement;
 use super::{Inner, only};
@@ -179,12 +181,89 @@ fn core_skills(inner: &Arc<Inner>) -> Vec<Serving> {
             },
         ),
         skill(
-            "stop",
-            "Stops a plugin; its skills are gone until it is started again.",
-            &name,
+            "apply",
+            "Makes what runs what a config file says: the one that the core was started with, unless \
+             another one is named. With `dry_run` nothing is done; with `force` whoever has been compiled \
+             for what goes gets errors from then on.",
+            &[
+                ("config", Shape::Option(Box::new(Shape::Text))),
+                ("dry_run", flag()),
+                ("force", flag()),
+            ],
+            opaque("ApplyReport"),
+            |inner, bytes| {
+                type Arguments = (Own<Option<String>>, Own<Option<bool>>, Own<Option<bool>>);
+                let names = ["config", "dry_run", "force"];
+                Arguments::decode(&names, bytes, |(config, dry_run, force)| {
+                    let how = Applying {
+                        dry_run: dry_run.unwrap_or(false),
+                        force: force.unwrap_or(false),
+                    };
+                    encode(&inner.apply_file(config.as_deref(), how)?)
+                })
+            },
+        ),
+        skill(
+            "add",
+            "Adds a plugin until the core shuts down; with `save` also to the config file. Without a \
+             `kind` its manifest says which one it is; `options` are other keys of its entry, as \
+             `key=value`.",
+            &[
+                ("name", Shape::Text),
+                ("source", Shape::Text),
+                ("kind", Shape::Option(Box::new(Shape::Text))),
+                ("options", Shape::List(Box::new(Shape::Text))),
+                ("save", flag()),
+            ],
             opaque("PluginStatus"),
             |inner, bytes| {
-                <(Ref<str>,)>::decode(&["name"], bytes, |(name,)| encode(&inner.stop(name)?))
+                type Arguments = (
+                    Ref<str>,
+                    Ref<str>,
+                    Own<Option<String>>,
+                    Own<Vec<String>>,
+                    Own<Option<bool>>,
+                );
+                let names = ["name", "source", "kind", "options", "save"];
+                Arguments::decode(&names, bytes, |(name, source, kind, options, save)| {
+                    let wish = Wish {
+                        name,
+                        source,
+                        kind: kind.as_deref(),
+                        options: &options,
+                        save: save.unwrap_or(false),
+                    };
+                    encode(&inner.add(Addition::read(wish)?)?)
+                })
+            },
+        ),
+        skill(
+            "remove",
+            "Stops a plugin and forgets it; with `save` it is taken out of the config file as well. With \
+             `force` whoever has been compiled for its skills gets errors from then on.",
+            &[("name", Shape::Text), ("force", flag()), ("save", flag())],
+            Shape::Unit,
+            |inner, bytes| {
+                type Arguments = (Ref<str>, Own<Option<bool>>, Own<Option<bool>>);
+                let names = ["name", "force", "save"];
+                Arguments::decode(&names, bytes, |(name, force, save)| {
+                    inner.remove(name, force.unwrap_or(false), save.unwrap_or(false))?;
+                    encode(&())
+                })
+            },
+        ),
+        skill(
+            "stop",
+            "Stops a plugin; its skills are gone until it is started again. With `force` also if others \
+             have been compiled for them.",
+            &[("name", Shape::Text), ("force", flag())],
+            opaque("PluginStatus"),
+            |inner, bytes| {
+                <(Ref<str>, Own<Option<bool>>)>::decode(
+                    &["name", "force"],
+                    bytes,
+                    |(name, force)| encode(&inner.stop(name, force.unwrap_or(false))?),
+                )
             },
         ),
         skill(

@@ -22,7 +22,9 @@
 //! Of the subscriber's spans a plugin sees the name of the innermost one: `tracing` does not tell more.
 //! Spans stay in one process: the calls of a session begin without any.
 
+mod add;
 mod adoption;
+mod apply;
 mod boot;
 mod builder;
 mod calls;
@@ -38,6 +40,7 @@ mod isolated;
 mod launch;
 mod library;
 mod limits;
+mod membership;
 mod memo;
 mod offering;
 mod operations;
@@ -76,7 +79,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
 
 use crate::build::Builder;
-use crate::config::PluginName;
+use crate::config::{Config, Diagnostics, PluginEntry, PluginName};
 use crate::home::{Home, HomeLock};
 use crate::loader::crash::{CrashFile, Listed};
 use crate::loader::guard::{Slot, Switchboard};
@@ -84,6 +87,8 @@ use crate::registry::{Part, Registry};
 use crate::rpc::Server;
 use crate::supervisor::cgroup::Parent;
 
+use add::Addition;
+use apply::Applying;
 use events::Logs;
 use isolated::Isolated;
 use limits::MessageLimits;
@@ -92,8 +97,9 @@ use plugin::Plugin;
 use replace::Replacement;
 
 pub use crate::loader::{GenerationState, GenerationStatus, SlowCall};
+pub use apply::{ApplyAction, ApplyReport, ApplyStep, Outcome};
 pub use builder::{HostBuilder, StartError};
-pub use calls::{STEP_FAILED, UNKNOWN_PLUGIN};
+pub use calls::{CONFIG_INVALID, STEP_FAILED, UNKNOWN_PLUGIN};
 pub use confine::ConfineError;
 pub use deaths::Crash;
 pub use events::{Event, Observer};
@@ -120,6 +126,12 @@ pub enum HostError {
     /// A step failed; what ran before runs on.
     #[error("{}", full_message(.0))]
     Step(StepError),
+    /// A plugin's process was launched and has failed before it was ready; all is as it was.
+    #[error("{0}")]
+    NotUp(String),
+    /// A config has mistakes; nothing was done.
+    #[error("{0}")]
+    Config(Diagnostics),
     /// It makes no sense now.
     #[error("{0}")]
     Refused(String),
@@ -213,6 +225,12 @@ pub(crate) struct Inner {
     /// Notified under `phase` when a plugin's state or the phase has changed.
     changed: Condvar,
     board: boot::Board,
+    /// The start has brought every plugin to its turn.
+    booted: AtomicBool,
+    /// Held by whoever changes which plugins there are.
+    changing: Mutex<()>,
+    /// The config files that it was started with.
+    configs: Vec<PathBuf>,
     preparations: boot::Preparations,
     /// Whether the host closes, for tasks.
     closing: tokio::sync::watch::Sender<bool>,
@@ -485,9 +503,50 @@ impl Host {
     /// Stops a plugin and waits until its processes are gone and its `cleanup` has run. Blocks.
     ///
     /// # Errors
-    /// An unknown name.
+    /// An unknown name, or a library with skills that others have been compiled for; see
+    /// [`stop_forced`](Self::stop_forced).
     pub fn stop(&self, name: &str) -> Result<PluginStatus, HostError> {
-        self.handle.inner.stop(name)
+        self.handle.inner.stop(name, false)
+    }
+
+    /// Stops a plugin also if others have been compiled for its skills: their calls fail from then on.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn stop_forced(&self, name: &str) -> Result<PluginStatus, HostError> {
+        self.handle.inner.stop(name, true)
+    }
+
+    /// Makes what runs what a config says, plugin by plugin: what fails leaves its plugin as it was, and is in
+    /// the report. With `dry_run` nothing is done. What was [added](Self::add) stays. Blocks.
+    ///
+    /// # Errors
+    /// It makes no sense now: the host is shutting down, or a plugin's `new` asks for it.
+    pub fn apply(&self, config: &Config, dry_run: bool) -> Result<ApplyReport, HostError> {
+        let how = Applying {
+            dry_run,
+            force: false,
+        };
+        self.handle.inner.apply(config, how)
+    }
+
+    /// Adds a plugin, after the others of its kind, until the host is shut down; its source is fetched anew.
+    /// No config file is changed. Blocks until it is up.
+    ///
+    /// # Errors
+    /// A taken name, or the step that failed: then it is not there.
+    pub fn add(&self, entry: PluginEntry) -> Result<PluginStatus, HostError> {
+        self.handle.inner.add(Addition::of(entry))
+    }
+
+    /// Stops a plugin and forgets it; its folders stay. With `force` also if others have been compiled for
+    /// its skills. No config file is changed. Blocks.
+    ///
+    /// # Errors
+    /// An unknown name, or a library with skills that others have been compiled for.
+    pub fn remove(&self, name: &str, force: bool) -> Result<(), HostError> {
+        self.handle.inner.remove(name, force, false)
     }
 
     /// Starts a plugin that is stopped, finished or has failed. Blocks.

@@ -105,6 +105,7 @@ impl Inner {
         self.logs.core(Level::Info, format!("reloading {all}"));
         let mut running: Vec<_> = set.iter().map(|plugin| plugin.lock_running()).collect();
         for (plugin, running) in set.iter().zip(&running) {
+            self.refuse_gone(plugin)?;
             refuse_on_its_way(plugin, running)?;
         }
         let mut held: Vec<&mut Running> = running.iter_mut().map(|guard| &mut **guard).collect();
@@ -196,11 +197,16 @@ impl Inner {
         Ok(set)
     }
 
-    pub(crate) fn stop(&self, name: &str) -> Result<PluginStatus, HostError> {
+    /// Stops a plugin; without `force` only if nobody has been compiled for what its library offers.
+    pub(crate) fn stop(&self, name: &str, force: bool) -> Result<PluginStatus, HostError> {
         let plugin = self.find(name)?;
         self.refuse_now()?;
         let mut running = plugin.lock_running();
+        self.refuse_gone(&plugin)?;
         refuse_on_its_way(&plugin, &running)?;
+        if !force {
+            self.refuse_needed(&plugin, |_| false)?;
+        }
         if !running.is_empty() {
             self.take_down(&plugin, &mut running, State::Stopped);
             self.logs.core(Level::Info, format!("stopped {name}"));
@@ -212,6 +218,7 @@ impl Inner {
         let plugin = self.find(name)?;
         self.refuse_now()?;
         let mut running = plugin.lock_running();
+        self.refuse_gone(&plugin)?;
         if !running.is_empty() || !plugin.state().is_settled() {
             let message = format!("plugin `{name}` is {} already", plugin.state());
             return Err(HostError::Refused(message));

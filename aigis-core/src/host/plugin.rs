@@ -16,7 +16,7 @@ use super::secrets::Delivered;
 use super::step::{Step, StepError};
 use super::swap::Incoming;
 use super::{Crash, Inner, Isolation, PluginStatus, State, lock};
-use crate::config::{GitReference, PluginEntry, PluginKind, PluginName};
+use crate::config::{GitReference, PluginEntry, PluginKind, PluginName, Standing};
 use crate::loader::{GenerationState, Life};
 use crate::logging::Level;
 use crate::registry::Part;
@@ -32,20 +32,23 @@ pub(super) const CLEANUP: Duration = Duration::from_secs(30);
 
 /// One plugin.
 pub(crate) struct Plugin {
+    /// What its config says. With another entry it is another `Plugin`, which shares all the rest: what
+    /// runs by the old entry goes by that as long as it runs.
     pub(crate) entry: PluginEntry,
-    live: Mutex<Live>,
+    live: Arc<Mutex<Live>>,
     /// What runs of it. Held for the whole of a load, reload, start or stop, so that there is
     /// only one of these at a time.
-    running: Mutex<Running>,
+    running: Arc<Mutex<Running>>,
     /// What its processes serve.
-    pub(super) offering: Offering,
+    pub(super) offering: Arc<Offering>,
     /// What another core has left of it, until its turn comes.
-    left: Mutex<Left>,
+    left: Arc<Mutex<Left>>,
 }
 
 /// What changes of a plugin's status.
 struct Live {
     state: State,
+    standing: Standing,
     pid: Option<u32>,
     restarts: u32,
     generation: u64,
@@ -90,10 +93,11 @@ impl Plugin {
     pub(crate) fn new(entry: PluginEntry, crash: Option<Crash>) -> Self {
         let processes = Processes::new(entry.kind != PluginKind::Core);
         Self {
-            offering: Offering::new(&entry.name),
+            offering: Arc::new(Offering::new(&entry.name)),
             entry,
-            live: Mutex::new(Live {
+            live: Arc::new(Mutex::new(Live {
                 state: State::Fetching,
+                standing: Standing::Listed,
                 pid: None,
                 restarts: 0,
                 generation: 0,
@@ -105,10 +109,37 @@ impl Plugin {
                 lives: Vec::new(),
                 apart: Vec::new(),
                 processes,
-            }),
-            running: Mutex::default(),
-            left: Mutex::default(),
+            })),
+            running: Arc::default(),
+            left: Arc::default(),
         }
+    }
+
+    /// Makes the same plugin with another entry of the same name. What runs of it is shared, unless it is
+    /// of another kind now.
+    pub(super) fn with_entry(&self, entry: PluginEntry) -> Self {
+        if entry.kind == self.entry.kind {
+            return Self {
+                entry,
+                live: Arc::clone(&self.live),
+                running: Arc::clone(&self.running),
+                offering: Arc::clone(&self.offering),
+                left: Arc::clone(&self.left),
+            };
+        }
+        let next = Self::new(entry, lock(&self.live).crash.clone());
+        // Generations are counted on, as they are in the names of what is loaded.
+        lock(&next.live).last_number = lock(&self.live).last_number;
+        next
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        lock(&self.live).standing
+    }
+
+    /// Says whether the config lists it.
+    pub(super) fn stands(&self, standing: Standing) {
+        lock(&self.live).standing = standing;
     }
 
     pub(crate) fn name(&self) -> &PluginName {
@@ -147,6 +178,7 @@ impl Plugin {
                 .collect(),
             isolated: live.isolation,
             processes: live.processes.status(),
+            in_config: live.standing == Standing::Listed,
         }
     }
 

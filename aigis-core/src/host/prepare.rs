@@ -8,7 +8,7 @@ use super::{Event, Inner, State, requirements, secrets};
 use crate::build::{Artifacts, BuildEvent, BuildRequest, Wants};
 use crate::config::{Launch, Manifest, PluginKind, PluginName};
 use crate::logging::Level;
-use crate::source::{self, Action, FetchProgress, Progress};
+use crate::source::{self, Action, Before, FetchProgress, Fetched, Progress};
 
 /// A plugin that can be loaded or launched.
 pub(crate) struct Prepared {
@@ -34,8 +34,6 @@ impl Inner {
     /// its build.
     pub(crate) fn prepare(&self, plugin: &Plugin, fresh: bool) -> Result<Prepared, StepError> {
         let name = plugin.name();
-        let failed = |step: Step| step.of(name);
-        let root = self.home.plugin(name);
         let reporter = Reporter {
             inner: self,
             plugin: name.as_str(),
@@ -45,8 +43,29 @@ impl Inner {
         } else {
             source::fetch
         };
+        let root = self.home.plugin(name);
         let fetched = fetch(&plugin.entry.source, &root, &reporter, &self.cancel)
-            .map_err(|error| failed(Step::Fetch(error)))?;
+            .map_err(|error| Step::Fetch(error).of(name))?;
+        self.tell_fetched(name, &fetched);
+        self.prepare_fetched(plugin)
+    }
+
+    /// Fetches a plugin's source in the place of whatever was there, which can be put back.
+    pub(super) fn fetch_anew(&self, plugin: &Plugin) -> Result<Before, StepError> {
+        let name = plugin.name();
+        let reporter = Reporter {
+            inner: self,
+            plugin: name.as_str(),
+        };
+        let root = self.home.plugin(name);
+        let (fetched, before) =
+            source::fetch_anew(&plugin.entry.source, &root, &reporter, &self.cancel)
+                .map_err(|error| Step::Fetch(error).of(name))?;
+        self.tell_fetched(name, &fetched);
+        Ok(before)
+    }
+
+    fn tell_fetched(&self, name: &PluginName, fetched: &Fetched) {
         for note in &fetched.notes {
             self.logs.plugin(name.as_str(), Level::Info, note);
         }
@@ -57,6 +76,13 @@ impl Inner {
             let message = format!("source: {:?}", fetched.action);
             self.logs.plugin(name.as_str(), Level::Info, message);
         }
+    }
+
+    /// Does what comes after the fetch, from the manifest to the build.
+    pub(super) fn prepare_fetched(&self, plugin: &Plugin) -> Result<Prepared, StepError> {
+        let name = plugin.name();
+        let failed = |step: Step| step.of(name);
+        let root = self.home.plugin(name);
         let manifest = Manifest::load(&root, &plugin.entry)
             .map_err(|diagnostics| failed(Step::Manifest(diagnostics)))?;
         for warning in &manifest.warnings {

@@ -1,13 +1,14 @@
 //! One plugin takes the place of another, under the same names.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
+use super::add::entry_text;
 use super::operations::refuse_on_its_way;
 use super::plugin::{Plugin, Running};
 use super::step::StepError;
 use super::swap::Incoming;
 use super::{HostError, Inner, PluginStatus, State, full_message};
-use crate::config::{Config, PluginEntry, PluginKind};
+use crate::config::{NameError, PluginName, Standing};
 use crate::logging::Level;
 
 /// What `replace` is to do.
@@ -30,8 +31,8 @@ impl Inner {
         self: &Arc<Self>,
         what: Replacement<'_>,
     ) -> Result<PluginStatus, HostError> {
+        let _turn = self.change_of_plugins()?;
         let old = self.find(what.old)?;
-        self.refuse_now()?;
         if self.find(what.new).is_ok() {
             let message = format!(
                 "there is a plugin `{}` already; give the new one another name",
@@ -39,12 +40,19 @@ impl Inner {
             );
             return Err(HostError::Refused(message));
         }
-        let entry = self.entry_of(what, old.entry.kind)?;
+        let name = what.new.parse().map_err(|error: NameError| {
+            HostError::Refused(format!("{error}; {}", PluginName::RULE))
+        })?;
+        let text = entry_text(what.source, &[])?;
+        let entry = self.entry_of(&name, &text, old.entry.kind)?;
         let new = Arc::new(Plugin::new(entry, None));
+        // The config goes on to list the old one, which comes back when it is applied.
+        new.stands(Standing::Unlisted);
         let (old_name, new_name) = (what.old, what.new);
         let message = format!("replacing {old_name} with {new_name}");
         self.logs.core(Level::Info, message);
         let mut leaving = old.lock_running();
+        self.refuse_gone(&old)?;
         refuse_on_its_way(&old, &leaving)?;
         let mut coming = new.lock_running();
         match self.take_over(&old, &mut leaving, &new, &mut coming, what.force) {
@@ -89,15 +97,7 @@ impl Inner {
             },
         ];
         self.swap(&mut set, force)?;
-        {
-            let plugins = self.plugins.write();
-            let mut plugins = plugins.unwrap_or_else(PoisonError::into_inner);
-            for plugin in plugins.iter_mut() {
-                if Arc::ptr_eq(plugin, old) {
-                    *plugin = Arc::clone(new);
-                }
-            }
-        }
+        self.list_instead(old, new);
         leaving.stop_processes(self);
         self.withdraw_offering(old);
         self.logs
@@ -108,25 +108,5 @@ impl Inner {
             new.fail(self, State::Failed, full_message(&error.step));
         }
         settled
-    }
-
-    /// Reads what is to come as the config would.
-    fn entry_of(&self, what: Replacement<'_>, kind: PluginKind) -> Result<PluginEntry, HostError> {
-        let name = toml::Value::from(what.new);
-        let source = what.source.trim();
-        // A table is TOML already; a text becomes it.
-        let value = match source.starts_with('{') {
-            true => source.to_owned(),
-            false => toml::Value::from(source).to_string(),
-        };
-        let text = format!("[{kind}]\n{name} = {value}\n");
-        let place = self.home.root().join("replace");
-        let config = Config::parse(text.as_bytes(), &place)
-            .map_err(|mistakes| HostError::Refused(mistakes.to_string()))?;
-        config
-            .plugins
-            .into_iter()
-            .next()
-            .ok_or_else(|| HostError::Refused(format!("`{}={source}` names no plugin", what.new)))
     }
 }

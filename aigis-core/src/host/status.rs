@@ -114,6 +114,9 @@ pub struct PluginStatus {
     /// The processes that were launched for it.
     #[serde(default)]
     pub processes: Vec<ProcessStatus>,
+    /// Whether the config lists it: what was added to a running core lasts until that shuts down.
+    #[serde(default = "yes")]
+    pub in_config: bool,
 }
 
 /// Why a plugin's library runs in a process of its own.

@@ -38,6 +38,7 @@ use std::sync::atomic::AtomicBool;
 
 pub use error::{CopyFailure, FetchError};
 pub use library::{set_timeouts, trust_certificates};
+pub use staging::Before;
 pub use watch::{FetchProgress, Phase, Progress};
 
 use crate::config::SourceSpec;
@@ -161,6 +162,21 @@ pub fn fetch_fresh(
     progress: &dyn FetchProgress,
     cancel: &AtomicBool,
 ) -> Result<Fetched, FetchError> {
+    let (fetched, before) = fetch_anew(spec, dest, progress, cancel)?;
+    before.let_go();
+    Ok(fetched)
+}
+
+/// Does the same, and also returns what was at `dest` before, so that it can be put back.
+///
+/// # Errors
+/// Those of [`fetch_fresh`].
+pub fn fetch_anew(
+    spec: &SourceSpec,
+    dest: &Path,
+    progress: &dyn FetchProgress,
+    cancel: &AtomicBool,
+) -> Result<(Fetched, Before), FetchError> {
     let watch = Watch { progress, cancel };
     watch.check()?;
     library::prepare();
@@ -190,11 +206,14 @@ pub fn fetch_fresh(
             return Err(location::no_such_source(&spec.location, path, None));
         }
     };
-    match is_present {
+    let before = match is_present {
         true => staging.replace()?,
-        false => staging.publish()?,
-    }
-    Ok(fetched)
+        false => {
+            staging.publish()?;
+            Before::nothing(dest)
+        }
+    };
+    Ok((fetched, before))
 }
 
 /// Returns whether a tree is at `dest`; an empty folder is none.

@@ -51,10 +51,10 @@ impl Staging {
         Ok(())
     }
 
-    /// Puts the tree where it belongs, in place of what is there, which is removed.
+    /// Puts the tree where it belongs, in place of what is there, which is returned.
     ///
     /// If the process dies between the two renames, [`recover`] undoes the first one.
-    pub(super) fn replace(self) -> Result<(), FetchError> {
+    pub(super) fn replace(self) -> Result<Before, FetchError> {
         let destination = self.destination.clone();
         let (old, lock) = create_beside(&destination, "replaced")?;
         if let Err(source) = fs::rename(&destination, &old) {
@@ -66,10 +66,79 @@ impl Staging {
                 .map_err(|source| failed("put back", &destination, source))?;
             return Err(error);
         }
+        // The lock is one of the empty folder that the old tree has taken the place of.
+        let of_tree = File::open(&old).inspect(|tree| {
+            // As in `create_beside`, without locks nothing is taken for dead.
+            let _ = tree.try_lock();
+        });
+        Ok(Before {
+            destination,
+            old: Some((old, of_tree.unwrap_or(lock))),
+            decided: false,
+        })
+    }
+}
+
+/// What stood at a destination before a new tree came: a tree, or nothing. It comes back when this is
+/// dropped, unless it has been [let go](Self::let_go).
+#[derive(Debug)]
+pub struct Before {
+    destination: PathBuf,
+    /// The old tree, and the lock that keeps others from taking it for a dead process's.
+    old: Option<(PathBuf, File)>,
+    decided: bool,
+}
+
+impl Before {
+    /// Nothing was there.
+    pub(super) fn nothing(destination: &Path) -> Self {
+        Self {
+            destination: destination.to_owned(),
+            old: None,
+            decided: false,
+        }
+    }
+
+    /// Removes the old tree: the new one stays.
+    pub fn let_go(mut self) {
+        self.decided = true;
+        if let Some((old, lock)) = self.old.take() {
+            drop(lock);
+            // The new tree is in place; a rest of the old one goes with the next fetch.
+            let _ = remove_tree(&old);
+        }
+    }
+
+    /// Puts the old tree back and removes the new one.
+    ///
+    /// # Errors
+    /// The system does not let it: then the new tree stays.
+    pub fn put_back(mut self) -> Result<(), FetchError> {
+        self.bring_back()
+    }
+
+    fn bring_back(&mut self) -> Result<(), FetchError> {
+        self.decided = true;
+        let destination = &self.destination;
+        // If the process dies in the middle, `recover` does the rest.
+        let (new, lock) = create_beside(destination, "partial")?;
+        fs::rename(destination, &new).map_err(|source| failed("set aside", destination, source))?;
+        if let Some((old, _)) = &self.old {
+            fs::rename(old, destination)
+                .map_err(|source| failed("put back", destination, source))?;
+        }
         drop(lock);
-        // The new tree is in place; a rest of the old one goes with the next fetch.
-        let _ = remove_tree(&old);
+        let _ = remove_tree(&new);
         Ok(())
+    }
+}
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        if !self.decided {
+            // Whoever wants to know why it failed asks for it.
+            let _ = self.bring_back();
+        }
     }
 }
 

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Action, FetchError, FetchProgress, Fetched, Origin, Progress, fetch, fetch_fresh};
+use super::{
+    Action, FetchError, FetchProgress, Fetched, Origin, Progress, fetch, fetch_anew, fetch_fresh,
+};
 use crate::config::{GitReference, SourceSpec};
 
 /// The folders of one test: `upstream/` for sources, `home/ext/` for what is fetched.

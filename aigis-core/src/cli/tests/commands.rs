@@ -125,7 +125,7 @@ fn lists_as_json_have_exactly_the_documented_keys() {
                 "name": "greeter", "kind": "core", "state": "ready", "pid": 4711, "restarts": 0,
                 "generation": 1, "source": "../greeter", "error": null, "generations": [],
                 "crash": null, "slow_calls": [], "overdue_calls": [], "serving": [],
-                "isolated": null, "processes": []
+                "isolated": null, "processes": [], "in_config": true
             }])
         );
         let ended = aigis(home, &["skills", "--json", "--plugin", "greeter"]);
@@ -227,7 +227,7 @@ fn steps_of_a_plugin_and_how_they_fail() {
             "{\"name\":\"greeter\",\"kind\":\"core\",\"state\":\"ready\",\"pid\":4711,\
              \"restarts\":0,\"generation\":1,\"source\":\"../greeter\",\"error\":null,\
              \"generations\":[],\"crash\":null,\"slow_calls\":[],\"overdue_calls\":[],\"serving\":[],\
-             \"isolated\":null,\"processes\":[]}\n",
+             \"isolated\":null,\"processes\":[],\"in_config\":true}\n",
             "",
         );
         check(

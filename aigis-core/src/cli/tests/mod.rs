@@ -93,6 +93,7 @@ fn status(name: &str, state: State) -> PluginStatus {
         serving: Vec::new(),
         isolated: None,
         processes: Vec::new(),
+        in_config: true,
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod central;
 mod diagnostic;
+mod difference;
+mod edit;
 mod literal;
 mod manifest;
 mod name;

@@ -268,3 +268,36 @@ fn large_file_is_copied_whole() {
     place.fetch(SOURCE).unwrap();
     assert!(place.text("large").unwrap() == text);
 }
+
+#[test]
+fn what_was_there_before_can_be_put_back() {
+    let place = Place::new();
+    let source = place.upstream("plugin");
+    write(source.join("file"), "1");
+    let anew = || {
+        let cancel = AtomicBool::new(false);
+        let spec = place.spec(SOURCE, GitReference::Unspecified);
+        let (fetched, before) = fetch_anew(&spec, &place.dest(), &Silent, &cancel).unwrap();
+        check_done(&fetched, &Action::Copied);
+        before
+    };
+    // Nothing was there.
+    anew().put_back().unwrap();
+    assert!(place.in_ext().is_empty());
+    anew().let_go();
+    write(place.dest().join("extra"), "x");
+    write(source.join("file"), "2");
+    let before = anew();
+    assert_eq!(place.text("file").unwrap(), "2");
+    // It is nobody's rest while it may come back.
+    place.fetch(SOURCE).unwrap();
+    before.put_back().unwrap();
+    assert_eq!(place.text("file").unwrap(), "1");
+    assert_eq!(place.text("extra").unwrap(), "x");
+    // Whoever says nothing wants it back as well.
+    drop(anew());
+    assert_eq!(place.text("extra").unwrap(), "x");
+    anew().let_go();
+    assert_eq!(place.text("file").unwrap(), "2");
+    assert_eq!(place.in_ext(), ["plugin"]);
+}
