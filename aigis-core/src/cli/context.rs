@@ -66,6 +66,11 @@ impl Context {
         Home::new(&self.home).map_err(CliError::system("the home cannot be found"))
     }
 
+    /// Tells whether people see the output on a terminal.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.pretty
+    }
+
     /// Returns where people's output goes.
     pub(super) fn stderr(&mut self) -> &mut dyn Write {
         &mut self.err

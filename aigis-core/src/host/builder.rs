@@ -222,6 +222,7 @@ impl HostBuilder {
         };
         let level = self.level.unwrap_or(Level::Info);
         let logs = Logs::open(&home, level, self.observer).map_err(StartError::Log)?;
+        let logs = logs.compressing();
         // What the last core has left is read before this one can leave anything.
         let deaths = Deaths::recall(&home, &self.entries, &logs);
         let crash = self.crash_records.then(|| record_crashes(&home, &logs));

@@ -22,6 +22,9 @@ impl Inner {
         manifest: &Manifest,
     ) -> Result<Delivered, Step> {
         let (store, root) = (self.home.secrets(name), self.home.plugin(name));
+        // Before anything of the plugin can have them.
+        let values = secrets::values(&manifest.secrets, &store);
+        self.logs.keep(name.as_str(), &manifest.log, values);
         secrets::deliver(&manifest.secrets, &store, &root).map_err(Step::Secrets)
     }
 

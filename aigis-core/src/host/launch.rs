@@ -14,6 +14,7 @@ use super::processes::Role;
 use super::step::Step;
 use crate::config::{Launch, Manifest, PluginKind};
 use crate::home::at;
+use crate::logging::Format;
 use crate::supervisor::{LaunchSpec, MAX_GRANT_BYTES};
 
 /// What is run: a program and its arguments.
@@ -92,6 +93,9 @@ pub(super) fn spec(
     )
     .args(&line.arguments);
     spec.label = label(plugin, role, of);
+    spec.rotation = (&manifest.log).into();
+    spec.log_format = Format::of(&manifest.log);
+    spec.secrets = inner.logs.secrets(name.as_str());
     // A core that was itself launched by a core keeps its own session to itself.
     let own = [
         "AIGIS_SESSION_FD",

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File, Permissions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -11,6 +11,13 @@ use serde::{Deserialize, Serialize};
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::config::Secret;
+use crate::logging::SecretValue;
+
+/// The most of one secret that is looked for in logs, in bytes.
+const MAX_VALUE: u64 = 256 * 1024;
+
+/// The most of all secrets of a plugin together: they are sent to its shims.
+const MAX_VALUES: u64 = 2 * 1024 * 1024;
 
 /// Held while a secret is put to its place or taken away: between a look at what stands there and what
 /// is done about it, no other one may come there.
@@ -133,6 +140,43 @@ fn destination(secret: &Secret) -> PathBuf {
         Some(name) => secret.target.join(name),
         None => secret.target.clone(),
     }
+}
+
+/// Reads what of a plugin's secrets must not stand in its log; of very large ones the begin.
+pub(crate) fn values(secrets: &[Secret], store: &Path) -> Vec<SecretValue> {
+    let mut values = Vec::new();
+    let mut left = MAX_VALUES;
+    for secret in secrets {
+        let mut value = Vec::new();
+        // One that cannot be read is delivered to nobody.
+        let read = File::open(store.join(&secret.name))
+            .and_then(|file| file.take(left.min(MAX_VALUE)).read_to_end(&mut value));
+        if read.is_ok() {
+            left -= value.len() as u64;
+            let name = secret.name.clone();
+            values.push(SecretValue { name, value });
+        }
+    }
+    values
+}
+
+/// Reads what may have been delivered from `store`: all that is there.
+pub(crate) fn stored(store: &Path) -> Vec<SecretValue> {
+    let mut secrets = Vec::new();
+    let mut folders = vec![store.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            } else if let Some(name) = path.strip_prefix(store).ok().and_then(Path::to_str) {
+                let name = name.to_owned();
+                let target = PathBuf::new();
+                secrets.push(Secret { name, target });
+            }
+        }
+    }
+    values(&secrets, store)
 }
 
 /// Copies all of a plugin's secrets from `store`, or none.

@@ -4,6 +4,7 @@ use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Seek as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -11,12 +12,15 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::record::{Stamp, date_at_start};
+use super::lines::MAX_LINE_BYTES;
+use super::record::{Stamp, date_at_start, is_plain_text};
+use super::redact::Redactor;
 use super::rotation::{backup_name, prune, with_suffix};
-use super::{Level, LogError, Rotation};
+use super::{Format, Level, LogError, Rotation, Stream};
 
-/// Records are gathered up to this size before they are written in one piece.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// Records are gathered up to this size before they are written in one piece: what comes of one read
+/// of a chatty program, with its stamps.
+const BUFFER_BYTES: usize = 512 * 1024;
 
 /// A log file that is appended to and rotates.
 ///
@@ -26,9 +30,10 @@ const BUFFER_BYTES: usize = 64 * 1024;
 pub struct LogFile {
     path: PathBuf,
     rotation: Rotation,
-    /// What every record starts with.
-    label: String,
+    /// At most so many bytes are written in one piece.
+    limit: usize,
     stamp: Stamp,
+    redactor: Option<Arc<Redactor>>,
     current: Option<Current>,
     buffer: Vec<u8>,
     buffered: u64,
@@ -95,11 +100,15 @@ impl LogFile {
             Ok(current) => current,
             Err(source) => return Err(LogError::Open { path, source }),
         };
+        let limit = rotation.max_bytes.map(usize::try_from);
         Ok(LogFile {
             path,
             rotation,
-            label: String::new(),
+            limit: limit.map_or(BUFFER_BYTES, |limit| {
+                limit.map_or(BUFFER_BYTES, |n| n.min(BUFFER_BYTES))
+            }),
             stamp,
+            redactor: None,
             current: Some(current),
             buffer: Vec::new(),
             buffered: 0,
@@ -114,9 +123,21 @@ impl LogFile {
     /// told apart.
     #[must_use]
     pub fn labelled(mut self, label: &str) -> LogFile {
-        if !label.is_empty() {
-            self.label = format!("{label} ");
-        }
+        self.stamp.label = label.to_owned();
+        self
+    }
+
+    /// Sets how records are written down, those of this launch if it is of one.
+    #[must_use]
+    pub fn in_format(mut self, format: Format, invocation: &str) -> LogFile {
+        self.stamp.format = format;
+        self.stamp.invocation = invocation.to_owned();
+        self
+    }
+
+    /// Keeps these values out of what [`push`](Self::push) is given.
+    pub(crate) fn redacting(mut self, redactor: Option<Arc<Redactor>>) -> LogFile {
+        self.redactor = redactor;
         self
     }
 
@@ -138,32 +159,75 @@ impl LogFile {
 
     /// Gathers one record; it is written by the next [`flush`](Self::flush) at the latest.
     pub fn push(&mut self, time: Timestamp, level: Level, message: impl AsRef<[u8]>) {
+        let message = message.as_ref();
+        match self.redactor.clone() {
+            None => self.push_line(time, level, None, message),
+            Some(redactor) => self.push_line(time, level, None, &redactor.redact(message)),
+        }
+    }
+
+    /// Gathers one record of what a program has printed on a stream, in which nothing is secret.
+    pub fn push_line(
+        &mut self,
+        time: Timestamp,
+        level: Level,
+        stream: Option<Stream>,
+        message: &[u8],
+    ) {
         let day = self.stamp.set(time);
         if day != self.day {
             self.flush();
             self.day = day;
         }
         let before = self.buffer.len();
-        let message = message.as_ref();
-        if self.label.is_empty() {
-            self.stamp.append(&mut self.buffer, level, message);
-        } else {
-            let labelled = [self.label.as_bytes(), message].concat();
-            self.stamp.append(&mut self.buffer, level, &labelled);
-        }
+        self.stamp.append(&mut self.buffer, level, stream, message);
         self.buffered += 1;
-        let limit = match self.rotation.max_bytes {
-            Some(bytes) => usize::try_from(bytes).map_or(BUFFER_BYTES, |n| n.min(BUFFER_BYTES)),
-            None => BUFFER_BYTES,
-        };
-        if self.buffer.len() > limit && before > 0 {
+        if self.buffer.len() > self.limit && before > 0 {
             let last = self.buffer.split_off(before);
             self.buffered -= 1;
             self.flush();
-            self.buffer = last;
+            self.buffer.extend_from_slice(&last);
             self.buffered = 1;
         }
-        if self.buffer.len() >= limit {
+        if self.buffer.len() >= self.limit {
+            self.flush();
+        }
+    }
+
+    /// Gathers whole lines of a program's output at once, each a record of its own; of lines that are
+    /// just printable text this is much faster than one by one. Returns how many bytes it took: the rest
+    /// has to be looked at line by line.
+    pub(crate) fn push_plain_lines(
+        &mut self,
+        time: Timestamp,
+        level: Level,
+        stream: Stream,
+        lines: &[u8],
+    ) -> usize {
+        // Where so little is written at a time, each record decides about the rotation.
+        let is_small = self.limit < BUFFER_BYTES;
+        if is_small || self.stamp.format != Format::Text || !is_plain_text(lines) {
+            return 0;
+        }
+        let day = self.stamp.set(time);
+        if day != self.day {
+            self.flush();
+            self.day = day;
+        }
+        let mut taken = 0;
+        loop {
+            let (bytes, count) = self.stamp.append_plain_lines(
+                &mut self.buffer,
+                self.limit - MAX_LINE_BYTES,
+                level,
+                stream,
+                &lines[taken..],
+            );
+            taken += bytes;
+            self.buffered += count;
+            if self.buffer.len() <= self.limit - MAX_LINE_BYTES {
+                return taken;
+            }
             self.flush();
         }
     }
@@ -212,7 +276,7 @@ impl LogFile {
                 self.gap.records, self.gap.bytes, self.reason
             );
             self.stamp
-                .append(&mut bytes, Level::Warn, message.as_bytes());
+                .append(&mut bytes, Level::Warn, None, message.as_bytes());
         }
         bytes.extend_from_slice(&self.buffer);
         current.append(&bytes)
@@ -370,9 +434,9 @@ fn open_current(path: &Path, stamp: &Stamp) -> io::Result<Current> {
 /// Returns the day that a file's first record is from or, if that cannot be told, the
 /// day the file was last written to.
 fn first_day(file: &File, metadata: &Metadata, stamp: &Stamp) -> Option<Date> {
-    let mut start = [0; 10];
-    if file.read_exact_at(&mut start, 0).is_ok()
-        && let Some(date) = date_at_start(&start)
+    let mut start = [0; 32];
+    if let Ok(count) = file.read_at(&mut start, 0)
+        && let Some(date) = date_at_start(&start[..count])
     {
         return Some(date);
     }

@@ -41,6 +41,11 @@ impl LineSplitter {
         LineSplitter::default()
     }
 
+    /// Tells whether no line is unfinished.
+    pub fn is_at_start(&self) -> bool {
+        self.partial.is_empty()
+    }
+
     /// Takes the next bytes and calls `each` for every line that they complete.
     pub fn push(&mut self, mut bytes: &[u8], mut each: impl FnMut(Line<'_>)) {
         while let Some(at) = memchr::memchr(b'\n', bytes) {

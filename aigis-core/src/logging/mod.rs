@@ -1,13 +1,17 @@
 //! The log files: how a record looks, how a file rotates, how people read it back.
 //!
-//! Start at [`LogFile`] for writing and at [`tail`] and [`Follow`] for reading;
-//! [`LineSplitter`] turns what a program prints into lines.
+//! Start at [`LogFile`] for writing and at [`tail`], [`History`] and [`Follow`] for reading;
+//! [`LineSplitter`] turns what a program prints into lines, and `levels` finds the level that a line
+//! states. `redact` keeps the values of secrets out, `compress` makes backups small.
 //!
 //! A record is `2026-11-21 08:53:00,123 : INFO : message`, in local time. The second and
 //! later lines of one message start with [`CONTINUATION`], so that every line of a file
 //! either opens a record or visibly belongs to the record above it. Whatever a program
 //! prints, it cannot open a record of its own making: line breaks inside a message become
 //! continuation lines and control bytes are written out as text (`\x1b`).
+//!
+//! On request records are JSON objects instead ([`Format::Json`]), one a line. Both forms may stand in
+//! one file, as after a change of the option.
 //!
 //! Several processes may write one file: the shims of a plugin's processes, the core, and the
 //! process of an isolated library. Each write is whole
@@ -17,10 +21,15 @@
 //! What a record was written under, spans of plugins and of the program around the core, is in
 //! `spans`; what of it reaches that program's own `tracing` subscriber, and how, in `twin`.
 
+mod compress;
+mod entry;
 mod file;
+mod history;
+pub(crate) mod levels;
 mod lines;
 mod reader;
 mod record;
+pub(crate) mod redact;
 mod rotation;
 pub(crate) mod spans;
 #[cfg(test)]
@@ -34,10 +43,16 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::LogOptions;
+
+pub(crate) use compress::Compressor;
+pub use entry::Entry;
 pub use file::{Dropped, LogFile};
+pub use history::History;
 pub use lines::{CUT_MARKER, Line, LineEnd, LineSplitter, MAX_LINE_BYTES};
-pub use reader::{Follow, tail};
+pub use reader::{Follow, last, tail};
 pub use record::CONTINUATION;
+pub use redact::SecretValue;
 pub use rotation::Rotation;
 
 /// How much a record matters, from least to most.
@@ -92,6 +107,48 @@ impl Level {
             Level::Error => "ERROR",
             Level::Boot => "BOOT",
             Level::Shutdown => "SHUTDOWN",
+        }
+    }
+}
+
+/// How the records of a log file are written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people: `2026-11-21 08:53:00,123 : INFO : message`.
+    #[default]
+    Text,
+    /// One JSON object a line: `time` (RFC 3339), `level`, `message`; of what a launched program has
+    /// printed also `stream`, `invocation` and, if the line was a JSON object, its other `fields`.
+    Json,
+}
+
+impl Format {
+    /// Returns the format that a plugin's log is to have.
+    pub(crate) fn of(options: &LogOptions) -> Format {
+        match options.json {
+            true => Format::Json,
+            false => Format::Text,
+        }
+    }
+}
+
+/// Which of its two streams a program has printed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// Its standard output.
+    Stdout,
+    /// Its standard error.
+    Stderr,
+}
+
+impl Stream {
+    /// Returns the stream's name as it stands in a log file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
         }
     }
 }

@@ -21,6 +21,7 @@ mod confinement;
 mod following;
 mod link;
 mod linux;
+mod output;
 mod plugin;
 mod policy;
 mod process;

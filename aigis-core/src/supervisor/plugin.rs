@@ -1,26 +1,23 @@
-//! The plugin as its shim starts and hears it: program, pipes, output.
+//! The plugin as its shim starts it: program and pipes.
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use rustix::fs::{Access, access};
-use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::confinement::Entry;
 use super::linux::{self, Reaped};
+use super::output::Output;
 use super::protocol::{Grant, LaunchFailure, LaunchSpec, MAX_GRANT_BYTES};
 use super::record::OwnRecord;
 use super::tree::Stop;
-use crate::logging::{CUT_MARKER, Level, Line, LineEnd, LineSplitter, LogFile};
-
-/// What is read at most from a pipe that has to be emptied without waiting for its end: a
-/// pipe holds no more than this by itself.
-const DRAIN_BYTES: usize = 1024 * 1024;
+use crate::logging::Stream;
+use crate::logging::redact::Redactor;
 
 /// What fails when a control group is gone before anything enters it.
 const CGROUP: &str = "open its control group";
@@ -33,7 +30,11 @@ pub(super) struct Started {
 }
 
 /// Launches the plugin and notes it in the record.
-pub(super) fn start(spec: &LaunchSpec, record: &mut OwnRecord) -> Result<Started, LaunchFailure> {
+pub(super) fn start(
+    spec: &LaunchSpec,
+    record: &mut OwnRecord,
+    redactor: Option<Arc<Redactor>>,
+) -> Result<Started, LaunchFailure> {
     let cwd = spec.cwd.as_path();
     if !cwd.is_dir() {
         return Err(LaunchFailure::CwdMissing {
@@ -70,99 +71,10 @@ pub(super) fn start(spec: &LaunchSpec, record: &mut OwnRecord) -> Result<Started
         pid: pid as i32,
         start_time,
         outputs: [
-            Output::new(stdout, Level::Info),
-            Output::new(stderr, Level::Stderr),
+            Output::new(stdout, Stream::Stdout, redactor.clone()),
+            Output::new(stderr, Stream::Stderr, redactor),
         ],
     })
-}
-
-/// One of the plugin's output streams.
-pub(super) struct Output {
-    /// None once it has ended.
-    pipe: Option<OwnedFd>,
-    level: Level,
-    lines: LineSplitter,
-}
-
-impl Output {
-    fn new(pipe: OwnedFd, level: Level) -> Output {
-        Output {
-            pipe: Some(pipe),
-            level,
-            lines: LineSplitter::new(),
-        }
-    }
-
-    /// Returns what to wait on, until the stream has ended.
-    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.pipe.as_ref().map(|pipe| pipe.as_fd())
-    }
-
-    /// Reads once and logs what is complete. Returns how much there was.
-    pub(super) fn read(&mut self, buffer: &mut [u8], log: &mut LogFile) -> usize {
-        let Some(pipe) = &self.pipe else {
-            return 0;
-        };
-        let time = Timestamp::now();
-        let level = self.level;
-        match rustix::io::read(pipe, &mut *buffer) {
-            Err(Errno::AGAIN | Errno::INTR) => 0,
-            // A pipe that cannot be read is closed: left open it would block its writer.
-            Ok(0) | Err(_) => {
-                self.end(log);
-                0
-            }
-            Ok(count) => {
-                self.lines
-                    .push(&buffer[..count], |line| log_line(log, time, level, line));
-                count
-            }
-        }
-    }
-
-    /// Reads what is there now.
-    pub(super) fn drain(&mut self, buffer: &mut [u8], log: &mut LogFile) {
-        let mut total = 0;
-        while total < DRAIN_BYTES {
-            match self.read(buffer, log) {
-                0 => break,
-                count => total += count,
-            }
-        }
-    }
-
-    /// Closes the stream and logs an unfinished last line.
-    pub(super) fn end(&mut self, log: &mut LogFile) {
-        self.pipe = None;
-        let (time, level) = (Timestamp::now(), self.level);
-        self.lines.finish(|line| log_line(log, time, level, line));
-    }
-}
-
-fn log_line(log: &mut LogFile, time: Timestamp, level: Level, line: Line<'_>) {
-    let (level, bytes) = match level {
-        Level::Stderr => own_level(line.bytes).unwrap_or((level, line.bytes)),
-        level => (level, line.bytes),
-    };
-    match line.end {
-        LineEnd::Cut => log.push(time, level, [bytes, CUT_MARKER.as_bytes()].concat()),
-        LineEnd::Newline | LineEnd::Eof => log.push(time, level, bytes),
-    }
-}
-
-/// Splits a line that starts with its level, as a plugin's `Logger` writes it: `WARNING text`.
-fn own_level(line: &[u8]) -> Option<(Level, &[u8])> {
-    let words = [
-        ("TRACE ", Level::Trace),
-        ("DEBUG ", Level::Debug),
-        ("INFO ", Level::Info),
-        ("WARN ", Level::Warn),
-        ("WARNING ", Level::Warn),
-        ("ERROR ", Level::Error),
-    ];
-    words
-        .into_iter()
-        .find_map(|(word, level)| Some((level, line.strip_prefix(word.as_bytes())?)))
 }
 
 /// Creates a pipe whose reading end, ours, never blocks.
@@ -281,19 +193,4 @@ pub(super) fn command_line(spec: &LaunchSpec) -> String {
         }
     }
     line
-}
-
-#[cfg(test)]
-mod level_tests {
-    use super::*;
-
-    #[test]
-    fn a_line_on_the_error_output_can_say_its_level() {
-        assert_eq!(
-            own_level(b"WARNING disk full"),
-            Some((Level::Warn, b"disk full".as_slice()))
-        );
-        assert_eq!(own_level(b"INFORMATION"), None);
-        assert_eq!(own_level(b"error: no"), None);
-    }
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{Confinement, Exit, ProcessName};
 use crate::config::{OnCoreDeath, PluginName};
-use crate::logging::{Level, Rotation};
+use crate::logging::{Format, Level, Rotation, SecretValue};
 
 /// The version of these messages; a shim refuses a spec of any other.
 pub const PROTOCOL_VERSION: u32 = 2;
@@ -63,6 +63,12 @@ pub struct LaunchSpec {
     pub log: OsText,
     /// How its log rotates.
     pub rotation: Rotation,
+    /// How its log is written down.
+    #[serde(default)]
+    pub log_format: Format,
+    /// What must not stand in its log; never shown, and not in the shim's record.
+    #[serde(default)]
+    pub secrets: Vec<SecretValue>,
     /// Where the shim keeps its own record.
     pub record: OsText,
     /// How long what is left of the tree has to end by itself when the leader has ended,
@@ -101,6 +107,8 @@ impl LaunchSpec {
             confinement: Confinement::default(),
             log: OsText(log.into().into_os_string()),
             rotation: Rotation::default(),
+            log_format: Format::default(),
+            secrets: Vec::new(),
             record: OsText(record.into().into_os_string()),
             grace_ms: LaunchSpec::DEFAULT_GRACE.as_millis() as u64,
             on_core_death: OnCoreDeath::Stop,

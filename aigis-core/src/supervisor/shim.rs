@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -15,19 +16,23 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::cgroup::Cgroup;
 use super::link::{Core, Door, hear_out, read_spec, timespec};
 use super::linux::{self, Notice, Reaped, Signals};
-use super::plugin::{self, Output, command_line};
+use super::output::Output;
+use super::plugin::{self, command_line};
 use super::protocol::{Command, Event, LaunchFailure, LaunchSpec, PROTOCOL_VERSION, Standing};
 use super::record::{OwnRecord, socket_of};
 use super::tree::{Progress, Stop};
 use super::{Exit, ProcessName};
 use crate::config::OnCoreDeath;
+use crate::logging::redact::Redactor;
 use crate::logging::{Level, LogFile};
 
 /// The argument that makes the program `aigis` a shim.
 pub const SHIM_ARGUMENT: &str = "__shim";
 
 /// How much is read from a pipe or the socket at a time.
-const READ_BYTES: usize = 64 * 1024;
+///
+/// Pages of the buffer that no read has filled take no memory.
+const READ_BYTES: usize = 256 * 1024;
 
 /// How long a shim without a core tries to end what cannot be ended.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
@@ -103,7 +108,11 @@ impl Shim {
                 message: with_cause(&error),
             }
         })?;
-        log = log.labelled(&spec.label);
+        let redactor = Redactor::new(&spec.secrets).map(Arc::new);
+        log = log
+            .labelled(&spec.label)
+            .in_format(spec.log_format, &spec.invocation)
+            .redacting(redactor.clone());
         report_panics(log.path());
         let launched = OwnRecord::create(&spec).and_then(|mut record| {
             let socket = socket_of(spec.record.as_path());
@@ -111,7 +120,8 @@ impl Shim {
                 what: format!("listen at `{}`", socket.display()),
                 message: error.to_string(),
             });
-            let started = door.and_then(|door| Ok((door, plugin::start(&spec, &mut record)?)));
+            let started =
+                door.and_then(|door| Ok((door, plugin::start(&spec, &mut record, redactor)?)));
             match started {
                 Ok((door, started)) => Ok((record, door, started)),
                 Err(failure) => {

@@ -17,10 +17,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::services::{Apart, Served};
 use super::{ISOLATE_ARGUMENT, Order, REPORT, Report};
-use crate::config::PluginName;
+use crate::config::{LogOptions, PluginName};
 use crate::home::Home;
 use crate::host::events::Logs;
 use crate::host::plugin::{CLEANUP, DRAIN};
+use crate::host::secrets;
 use crate::loader::guard::seats;
 use crate::loader::{self, Generation, GenerationState, LoadError, Services};
 use crate::logging::Level;
@@ -90,6 +91,9 @@ fn run(arguments: &Arguments, grant: &SessionGrant) -> Result<(), Failed> {
     let plugin: PluginName = grant.plugin.plugin.parse()?;
     let home = Home::new(&grant.plugin.home)?;
     let logs = Logs::open(&home, arguments.level, None)?;
+    // What the core has delivered is not known here, but where it came from.
+    let stored = secrets::stored(&home.secrets(&plugin));
+    logs.keep(plugin.as_str(), &LogOptions::default(), stored);
     let session = Session::launched(grant).map_err(told)?;
     let reactor = session::reactor()?;
     let timers = runtime.handle().clone();

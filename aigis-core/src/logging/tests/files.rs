@@ -201,7 +201,7 @@ fn pruning_touches_nothing_else() {
     let others = [
         "x.log.bak",
         "x.log.2020-13-01",
-        "x.log.2020-01-01.gz",
+        "x.log.2020-01-01.gz.new",
         "x.log.2020-01-01.1.old",
         "xx.log.2020-01-01",
         "x.log2020-01-01",
@@ -209,7 +209,14 @@ fn pruning_touches_nothing_else() {
     for name in others {
         fs::write(folder.path().join(name), "").expect("a file");
     }
-    fs::write(folder.path().join("x.log.2020-01-01"), "").expect("a file");
+    let gone = [
+        "x.log.2020-01-01",
+        "x.log.2019-01-01.gz",
+        "x.log.2019-01-01.1.gz",
+    ];
+    for name in gone {
+        fs::write(folder.path().join(name), "").expect("a file");
+    }
     let rotation = Rotation {
         keep: 1,
         ..Rotation::default()
@@ -218,7 +225,9 @@ fn pruning_touches_nothing_else() {
     log.write(at(0, "00:00:00"), Level::Info, "1");
     log.write(at(1, "00:00:00"), Level::Info, "2");
     let left = names(folder.path());
-    assert!(!left.contains(&"x.log.2020-01-01".to_owned()), "{left:?}");
+    for name in gone {
+        assert!(!left.contains(&name.to_owned()), "{name} is left: {left:?}");
+    }
     for name in others {
         assert!(left.contains(&name.to_owned()), "{name} is gone: {left:?}");
     }

@@ -1,6 +1,8 @@
 //! Tests of the log files.
 
+mod backups;
 mod files;
+mod formats;
 mod lines;
 mod readers;
 mod spans;

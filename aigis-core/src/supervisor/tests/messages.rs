@@ -1,6 +1,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
+use crate::logging::SecretValue;
 use crate::supervisor::protocol::{
     Command, Grant, LaunchSpec, OsText, decode, encode, take_message,
 };
@@ -32,7 +33,11 @@ fn texts_that_are_not_utf8_arrive_as_they_are() {
 fn no_secret_is_shown() {
     let mut spec = spec().env("PASSWORD", "hunter2");
     spec.session = Some(Grant(b"hunter2".to_vec()));
-    let shown = format!("{spec:?} {:?}", spec.session);
+    spec.secrets.push(SecretValue {
+        name: "key".to_owned(),
+        value: b"hunter2".to_vec(),
+    });
+    let shown = format!("{spec:?} {:?} {:?}", spec.session, spec.secrets);
     assert!(shown.contains("PASSWORD"), "{shown}");
     assert!(!shown.contains("hunter2"), "{shown}");
     assert!(!shown.contains("104, 117"), "{shown}");
