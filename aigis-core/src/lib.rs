@@ -17,6 +17,7 @@ pub mod home;
 pub mod host;
 mod loader;
 pub mod logging;
+mod notify;
 pub mod registry;
 pub mod rpc;
 pub mod source;

@@ -34,7 +34,8 @@
 //! # Ok::<(), aigis_plugin_api::CallError>(())
 //! ```
 //!
-//! Skills may be `async`; [`Context`] sleeps and spawns for them. What comes item by item is a [`Stream`].
+//! Skills may be `async`; [`Context`] sleeps and spawns for them. What comes item by item is a [`Stream`]. Processes of a
+//! plugin's own are started with [`child`].
 //!
 //! Read on at [`skills`], [`import!`], [`launch`](macro@launch), [`skill_type`], [`Context`],
 //! [`CallError`] and [`Call`].
@@ -69,6 +70,7 @@ mod source;
 #[doc(hidden)]
 pub mod abi;
 mod arguments;
+pub mod child;
 #[doc(hidden)]
 pub mod codec;
 mod import;

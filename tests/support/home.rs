@@ -134,7 +134,7 @@ impl TestHome {
         self.command_of("sh", &words)
     }
 
-    fn command_of(&self, program: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn command_of(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command
             .env_clear()

@@ -13,9 +13,11 @@ use super::console::Console;
 use super::context::Context;
 use super::detach::{self, Readiness};
 use super::error::{CliError, Exit};
+use super::service::{self, Service};
 use crate::config::Config;
 use crate::descriptors;
-use crate::host::HostBuilder;
+use crate::host::{HostBuilder, MetricsAddress, Observer};
+use crate::notify::Notifier;
 
 /// Fetch, build, load and launch every plugin of the config, and run until told to end
 ///
@@ -35,6 +37,9 @@ pub(super) struct BuildAndRunArgs {
     /// Show errors only; the log files have everything
     #[arg(short, long)]
     quiet: bool,
+    /// Offer metrics for Prometheus at `unix:PATH`, `127.0.0.1:PORT` or `[::1]:PORT`
+    #[arg(long, value_name = "ADDRESS", env = "AIGIS_METRICS")]
+    metrics: Option<MetricsAddress>,
     /// Be the process in the background that `--detach` starts
     #[arg(long = detach::DAEMON, hide = true, conflicts_with = "detach")]
     daemon: bool,
@@ -50,8 +55,8 @@ pub(super) fn run(args: &BuildAndRunArgs, ctx: &mut Context) -> Result<Exit, Cli
     // Mistakes are shown in this terminal also if the core is to run in the background.
     let config = load(&path)?;
     match args.detach {
-        true => detach::start(ctx, &path, args.timeout, args.quiet),
-        false => run_here(ctx, config, args.quiet, readiness),
+        true => detach::start(ctx, &path, args.timeout, args.quiet, args.metrics.as_ref()),
+        false => run_here(ctx, config, args, readiness),
     }
 }
 
@@ -68,21 +73,39 @@ fn load(path: &Path) -> Result<Config, CliError> {
 fn run_here(
     ctx: &Context,
     config: Config,
-    quiet: bool,
+    args: &BuildAndRunArgs,
     readiness: Option<Readiness>,
 ) -> Result<Exit, CliError> {
     // In the background the log files are enough: what is printed goes to a file that nobody rotates.
-    let console = Arc::new(Console::of_process(quiet || readiness.is_some()));
+    let console = Arc::new(Console::of_process(args.quiet || readiness.is_some()));
     descriptors::raise();
     // Before anything is started, so that no signal finds the host half made and ends it half done.
     let termination = Termination::listen().map_err(CliError::system(
         "the signals of this process cannot be received",
     ))?;
-    let host = HostBuilder::new(ctx.home())
+    let notifier = Notifier::from_environment().map_err(|error| {
+        let because = error.to_string();
+        CliError::system(because)(io::ErrorKind::InvalidInput.into())
+    })?;
+    let (service, observer): (_, Arc<dyn Observer>) = match notifier {
+        Some(notifier) => {
+            let (service, watching) = Service::new(notifier, &console);
+            (Some(service), watching)
+        }
+        None => (None, Arc::clone(&console) as _),
+    };
+    let mut builder = HostBuilder::new(ctx.home())
         .config(config)
-        .observer(Arc::clone(&console) as _)
-        .crash_records(true)
-        .start()?;
+        .observer(observer)
+        .crash_records(true);
+    if let Some(address) = &args.metrics {
+        builder = builder.metrics(address.clone());
+    }
+    let host = builder.start()?;
+    let notifier = service
+        .map(|service| service.start(&host))
+        .transpose()
+        .map_err(CliError::system("a thread cannot be started"))?;
     if let Some(readiness) = readiness {
         readiness.report();
     }
@@ -96,7 +119,7 @@ fn run_here(
     let ended = spawn(
         "aigis-signals",
         Box::new(move || {
-            termination.wait();
+            termination.wait(|| service::apply(&of_signals, notifier.as_deref()));
             of_signals.shutdown();
         }),
     );
@@ -114,7 +137,14 @@ fn run_here(
     Ok(Exit::Ok)
 }
 
-/// SIGINT and SIGTERM, caught from when it is made until the process ends.
+async fn hung_up(hangup: &mut Option<Signal>) -> Option<()> {
+    match hangup {
+        Some(hangup) => hangup.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// SIGINT, SIGTERM and perhaps SIGHUP, caught from when it is made until the process ends.
 ///
 /// Tokio does this because the host brings it along: no other crate, no code of ours in a signal handler. SIGQUIT keeps
 /// the system's way of ending a process at once.
@@ -122,32 +152,45 @@ struct Termination {
     runtime: Runtime,
     interrupt: Signal,
     terminate: Signal,
+    /// None where SIGHUP says that the terminal is gone, and ends the process as it always does.
+    hangup: Option<Signal>,
 }
 
 impl Termination {
     fn listen() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().build()?;
-        let (interrupt, terminate) = {
+        let (interrupt, terminate, hangup) = {
             let _entered = runtime.enter();
             (
                 signal(SignalKind::interrupt())?,
                 signal(SignalKind::terminate())?,
+                service::hangup_applies()
+                    .then(|| signal(SignalKind::hangup()))
+                    .transpose()?,
             )
         };
         Ok(Self {
             runtime,
             interrupt,
             terminate,
+            hangup,
         })
     }
 
-    /// Waits for the first of them. Those that follow have no effect: nothing gives them back to the system.
-    fn wait(mut self) {
-        self.runtime.block_on(async {
-            tokio::select! {
-                _ = self.interrupt.recv() => {}
-                _ = self.terminate.recv() => {}
+    /// Waits for the first that ends the core. Those that follow have no effect: nothing gives them back to the system.
+    fn wait(mut self, apply: impl Fn()) {
+        loop {
+            let ends = self.runtime.block_on(async {
+                tokio::select! {
+                    _ = self.interrupt.recv() => true,
+                    _ = self.terminate.recv() => true,
+                    Some(()) = hung_up(&mut self.hangup) => false,
+                }
+            });
+            if ends {
+                return;
             }
-        });
+            apply();
+        }
     }
 }

@@ -19,7 +19,7 @@ use super::console::Console;
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::table;
-use crate::host::PluginStatus;
+use crate::host::{MetricsAddress, PluginStatus};
 
 /// The hidden flag of the process in the background.
 pub(super) const DAEMON: &str = "daemon";
@@ -86,10 +86,11 @@ pub(super) fn start(
     config: &Path,
     timeout: Duration,
     quiet: bool,
+    metrics: Option<&MetricsAddress>,
 ) -> Result<Exit, CliError> {
     let start = Instant::now();
     let left = || timeout.saturating_sub(start.elapsed());
-    let mut daemon = Daemon::start(ctx.home(), config, quiet)?;
+    let mut daemon = Daemon::start(ctx.home(), config, quiet, metrics)?;
     daemon.wait_ready(left(), timeout)?;
     let session = match ctx.session() {
         Ok(session) => session,
@@ -158,7 +159,12 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(home: &Path, config: &Path, quiet: bool) -> Result<Self, CliError> {
+    fn start(
+        home: &Path,
+        config: &Path,
+        quiet: bool,
+        metrics: Option<&MetricsAddress>,
+    ) -> Result<Self, CliError> {
         let folder = home.join("log");
         let path = folder.join("aigis.out");
         let cannot_open = || CliError::system(format!("`{}` cannot be opened", path.display()));
@@ -180,6 +186,9 @@ impl Daemon {
             .arg(config);
         if quiet {
             command.arg("--quiet");
+        }
+        if let Some(metrics) = metrics {
+            command.arg("--metrics").arg(metrics.to_string());
         }
         let child = command
             .stdin(Stdio::null())

@@ -21,6 +21,7 @@ mod remove;
 mod repl;
 mod repl_line;
 mod replace;
+mod service;
 mod shutdown;
 mod skills;
 mod start;

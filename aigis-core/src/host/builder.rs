@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
 use super::deaths::Deaths;
 use super::events::Logs;
 use super::limits::MessageLimits;
+use super::metrics::{Endpoint, Metrics, MetricsAddress};
 use super::plugin::Plugin;
 use super::portable::Portables;
 use super::{Host, HostHandle, Inner, Observer, Phase, Threads, adoption, boot, core_skills};
@@ -56,6 +57,7 @@ pub struct HostBuilder {
     observer: Option<Arc<dyn Observer>>,
     level: Option<Level>,
     crash_records: bool,
+    metrics: Option<MetricsAddress>,
 }
 
 impl fmt::Debug for HostBuilder {
@@ -109,6 +111,14 @@ pub enum StartError {
     /// The socket cannot be opened.
     #[error("the core's socket cannot be opened")]
     Socket(#[source] RpcError),
+    /// Metrics cannot be offered where they were asked for.
+    #[error("metrics cannot be offered at {address}")]
+    Metrics {
+        /// The address.
+        address: MetricsAddress,
+        /// What the system says.
+        source: io::Error,
+    },
 }
 
 impl HostBuilder {
@@ -125,6 +135,13 @@ impl HostBuilder {
     pub fn config(mut self, config: Config) -> Self {
         self.configs.push(config.path);
         self.entries.extend(config.plugins);
+        self
+    }
+
+    /// Has the host offer metrics for Prometheus at an address, and count calls that come through sessions for that.
+    #[must_use]
+    pub fn metrics(mut self, address: MetricsAddress) -> Self {
+        self.metrics = Some(address);
         self
     }
 
@@ -280,6 +297,8 @@ impl HostBuilder {
             sessions: Mutex::default(),
             server: OnceLock::new(),
             cgroups: OnceLock::new(),
+            metrics: OnceLock::new(),
+            metrics_endpoint: Mutex::default(),
             cancel: Arc::default(),
             phase: Mutex::new(Phase::Open),
             changed: Condvar::new(),
@@ -300,6 +319,18 @@ impl HostBuilder {
         );
         inner.logs.core(Level::Boot, boot_message);
         core_skills::install(&inner);
+        // Before anybody can call.
+        if let Some(address) = &self.metrics {
+            let _ = inner.metrics.set(Metrics::new());
+            let endpoint =
+                Endpoint::open(&inner, address).map_err(|source| StartError::Metrics {
+                    address: address.clone(),
+                    source,
+                })?;
+            let message = format!("metrics are at {}", endpoint.address());
+            inner.logs.core(Level::Info, message);
+            *super::lock(&inner.metrics_endpoint) = Some(endpoint);
+        }
         // Before anybody can come in: those that another core has launched may do so at once.
         adoption::begin(&inner);
         let service = super::service::of(&inner);

@@ -15,6 +15,7 @@ use super::step::Step;
 use crate::config::{Launch, Manifest, PluginKind};
 use crate::home::at;
 use crate::logging::Format;
+use crate::notify;
 use crate::supervisor::{LaunchSpec, MAX_GRANT_BYTES};
 
 /// What is run: a program and its arguments.
@@ -104,7 +105,8 @@ pub(super) fn spec(
         "AIGIS_INSTANCE",
     ];
     for (variable, value) in std::env::vars_os() {
-        if !own.iter().any(|name| variable == *name) {
+        // What started this core speaks to it alone.
+        if !own.iter().any(|name| variable == *name) && !notify::is_own(&variable) {
             spec = spec.env(variable, value);
         }
     }

@@ -42,6 +42,7 @@ mod library;
 mod limits;
 mod membership;
 mod memo;
+mod metrics;
 mod offering;
 mod operations;
 mod plugin;
@@ -83,6 +84,7 @@ use crate::config::{Config, Diagnostics, PluginEntry, PluginName};
 use crate::home::{Home, HomeLock};
 use crate::loader::crash::{CrashFile, Listed};
 use crate::loader::guard::{Slot, Switchboard};
+use crate::logging::Level;
 use crate::registry::{Part, Registry};
 use crate::rpc::Server;
 use crate::supervisor::cgroup::Parent;
@@ -104,6 +106,7 @@ pub use confine::ConfineError;
 pub use deaths::Crash;
 pub use events::{Event, Observer};
 pub(crate) use isolate::{ISOLATE_ARGUMENT, isolate_main};
+pub use metrics::{MetricsAddress, MetricsAddressError};
 pub use requirements::RequirementsError;
 pub use secrets::SecretsError;
 pub use status::{
@@ -219,6 +222,9 @@ pub(crate) struct Inner {
     server: OnceLock<Server>,
     /// Where control groups of launches are made, once that has been looked for.
     cgroups: OnceLock<Option<Parent>>,
+    metrics: metrics::Asked,
+    /// Where they are asked for; open until the end of a shutdown.
+    metrics_endpoint: Mutex<Option<metrics::Endpoint>>,
     /// Ends fetches, requirements commands and builds.
     pub(crate) cancel: Arc<AtomicBool>,
     phase: Mutex<Phase>,
@@ -577,6 +583,12 @@ impl Host {
         aigis_plugin_api::__private::scope(backend, body)
     }
 
+    /// Returns where the host's metrics are to be had, if it was asked for them.
+    pub fn metrics_address(&self) -> Option<MetricsAddress> {
+        let endpoint = lock(&self.handle.inner.metrics_endpoint);
+        endpoint.as_ref().map(|open| open.address().clone())
+    }
+
     /// Returns the folder that the host works in.
     pub fn home(&self) -> &Home {
         &self.handle.inner.home
@@ -586,6 +598,40 @@ impl Host {
     /// until all of it is done; a second call waits for the first.
     pub fn shutdown(&self) {
         self.handle.inner.shutdown();
+    }
+
+    /// Waits until somebody has asked for the host's end. Blocks.
+    pub(crate) fn wait_closing(&self) {
+        let inner = &self.handle.inner;
+        let mut phase = lock(&inner.phase);
+        while *phase == Phase::Open {
+            let woken = inner.changed.wait(phase);
+            phase = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.handle.inner.is_closing()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        *lock(&self.handle.inner.phase) == Phase::Closed
+    }
+
+    /// Does what SIGHUP asks for: reads the config that it was started with again, and applies it. How it goes is in the
+    /// log.
+    pub(crate) fn hang_up(&self) {
+        let inner = &self.handle.inner;
+        inner
+            .logs
+            .core(Level::Info, "SIGHUP: reading the config again");
+        if let Err(error) = inner.apply_file(None, Applying::default()) {
+            let message = format!(
+                "nothing of the config was applied: {}",
+                full_message(&error)
+            );
+            inner.logs.core(Level::Error, message);
+        }
     }
 
     /// Waits until somebody has shut the host down: [`shutdown`](Self::shutdown), or the skill

@@ -305,6 +305,7 @@ impl Inner {
         if let Some(server) = self.server.get() {
             server.shutdown(Duration::from_secs(2));
         }
+        lock(&self.metrics_endpoint).take();
         self.logs.core(Level::Shutdown, "shut down");
         lock(&self.lock).take();
         *lock(&self.phase) = Phase::Closed;

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::config::Manifest;
 use crate::descriptors;
+use crate::notify;
 
 /// Why a plugin's requirements are not met.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +101,9 @@ pub(crate) fn run(
     };
     let mut shell = Command::new("sh");
     descriptors::keep_to_former(&mut shell);
+    for variable in notify::VARIABLES {
+        shell.env_remove(variable);
+    }
     let mut child = shell
         .arg("-c")
         .arg(command)

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use aigis_plugin_api::__private::{BoxItems, Failure, FailureKind, failed};
@@ -12,6 +12,7 @@ use aigis_plugin_api::signature::Signature;
 use super::compatibility::Importer;
 use super::isolate;
 use super::isolated::Isolated;
+use super::metrics::SkillCalls;
 use super::offering::Request;
 use super::plugin::Plugin;
 use super::{Inner, Launched, TokenHash, lock};
@@ -122,6 +123,7 @@ impl Service for HostService {
         Arc::new(ImportedSkill {
             inner: Weak::clone(&self.0),
             portable: import.portable,
+            calls: OnceLock::new(),
             link: Some(Link::new(slot, import.signature)),
         })
     }
@@ -143,6 +145,10 @@ impl Service for HostService {
         {
             return isolated.reported(arguments, done);
         }
+        let done = match inner.calls_of(name) {
+            Some(calls) => calls.timed(done),
+            None => done,
+        };
         let done = inner.within_limits(|| inner.visit(name), arguments, done)?;
         inner.start(Route::Name(name), arguments, timeout, done)
     }
@@ -158,6 +164,9 @@ impl Service for HostService {
         let Some(inner) = self.0.upgrade() else {
             return failed(closing());
         };
+        if let Some(calls) = inner.calls_of(name) {
+            calls.opened();
+        }
         let open = |streams| inner.open(Route::Name(name), arguments, streams, timeout);
         inner.items_within_limits(|| inner.visit(name), arguments, streams, open)
     }
@@ -238,6 +247,8 @@ struct ImportedSkill {
     inner: Weak<Inner>,
     /// The client asks for the code.
     portable: bool,
+    /// Where its calls are counted, once there was one and if anybody has asked.
+    calls: OnceLock<Arc<SkillCalls>>,
     /// None only when it is dropped.
     link: Option<Box<Link>>,
 }
@@ -245,6 +256,17 @@ struct ImportedSkill {
 impl ImportedSkill {
     fn link(&self) -> &Link {
         self.link.as_deref().expect("it is there until the end")
+    }
+
+    fn calls(&self, inner: &Inner) -> Option<Arc<SkillCalls>> {
+        inner.metrics.get()?;
+        if let Some(calls) = self.calls.get() {
+            return Some(Arc::clone(calls));
+        }
+        let calls = inner.calls_of(self.link().slot.name())?;
+        // Another thread may have set the same.
+        let _ = self.calls.set(Arc::clone(&calls));
+        Some(calls)
     }
 }
 
@@ -303,6 +325,10 @@ impl Imported for ImportedSkill {
             done(Err(closing()));
             return None;
         };
+        let done = match self.calls(&inner) {
+            Some(calls) => calls.timed(done),
+            None => done,
+        };
         let visit = || Visit::of(&self.link().source());
         let done = inner.within_limits(visit, arguments, done)?;
         inner.start(Route::Link(self.link()), arguments, timeout, done)
@@ -317,6 +343,9 @@ impl Imported for ImportedSkill {
         let Some(inner) = self.inner.upgrade() else {
             return failed(closing());
         };
+        if let Some(calls) = self.calls(&inner) {
+            calls.opened();
+        }
         let visit = || Visit::of(&self.link().source());
         let open = |streams| inner.open(Route::Link(self.link()), arguments, streams, timeout);
         inner.items_within_limits(visit, arguments, streams, open)
@@ -351,6 +380,10 @@ impl Inner {
 }
 
 impl Inner {
+    pub(super) fn open_sessions(&self) -> usize {
+        lock(&self.sessions).open.len()
+    }
+
     /// Takes the token of a launched plugin, which is ready with that unless an offer follows.
     fn present(&self, token: &str, offers: bool) -> Result<Launch, Failure> {
         let mut launched = lock(&self.launched);

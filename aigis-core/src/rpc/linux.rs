@@ -19,7 +19,7 @@ const BACKLOG: i32 = 512;
 ///
 /// # Errors
 /// Something else lies there, or the system refuses.
-pub(super) fn listen(path: &Path, uid: u32) -> Result<UnixListener, RpcError> {
+pub(crate) fn listen(path: &Path, uid: u32) -> Result<UnixListener, RpcError> {
     let refused = |source: io::Error| RpcError::Bind {
         path: path.to_owned(),
         source,
@@ -64,7 +64,7 @@ pub(super) fn listen(path: &Path, uid: u32) -> Result<UnixListener, RpcError> {
 }
 
 /// Returns the user of this process.
-pub(super) fn own_uid() -> u32 {
+pub(crate) fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 

@@ -14,6 +14,7 @@ mod session;
 mod tests;
 
 pub use error::RpcError;
+pub(crate) use linux::{listen, own_uid};
 pub use server::Server;
 
 use std::os::fd::OwnedFd;

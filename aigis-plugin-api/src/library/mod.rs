@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use crate::abi::{HostApi, HostCell, Instance, Job};
+use crate::child;
 use crate::codec;
 use crate::context::{Context, Grant};
 use crate::error::{Failure, FailureKind};
@@ -175,7 +176,8 @@ pub(crate) fn open(host: &'static HostApi, grant: &[u8], saved: &[u8]) -> Result
         // Brought to a caller: what runs there needs no state.
         return Ok(());
     }
-    open_blocks(blocks(), context, &saved)
+    // What a constructor that failed has started would be nobody's.
+    open_blocks(blocks(), context, &saved).inspect_err(|_| child::close())
 }
 
 /// Makes the states of blocks. A constructor that fails leaves nothing behind: what was made before it
@@ -242,7 +244,10 @@ pub(crate) fn direct(index: u32) -> *const c_void {
 }
 
 pub(crate) fn close() -> Result<(), Failure> {
-    close_blocks(blocks())
+    let outcome = close_blocks(blocks());
+    // A `cleanup` may still need them; the thread that waits for them is code of this library.
+    child::close();
+    outcome
 }
 
 fn close_blocks(blocks: &[&Block]) -> Result<(), Failure> {
