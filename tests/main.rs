@@ -37,5 +37,6 @@ mod sources;
 mod streams;
 mod support;
 mod swap;
+mod takeover;
 mod terminal;
 mod tracing;

@@ -1,9 +1,10 @@
 //! The folder that a core works in, and where things are in it.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -129,22 +130,45 @@ impl Home {
             .mode(0o600)
             .open(&path)
             .map_err(|error| LockError::Open(at(&path, error)))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut text = String::new();
-                // The number is only for people; without it the message is still right.
-                let _ = file.read_to_string(&mut text);
-                return Err(LockError::InUse(text.trim().parse().ok()));
+        let begun = Instant::now();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let mut text = String::new();
+                    // Without the number the message is still right.
+                    let _ = file.rewind().and_then(|()| file.read_to_string(&mut text));
+                    let pid: Option<u32> = text.trim().parse().ok();
+                    if begun.elapsed() >= AFTERLIFE || pid.is_none_or(is_alive) {
+                        return Err(LockError::InUse(pid));
+                    }
+                    // A process that the dead core was just starting has the file open for a moment.
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+                Err(error) => return Err(LockError::Open(at(&path, error.into()))),
             }
-            Err(error) => return Err(LockError::Open(at(&path, error.into()))),
         }
         let written = file
             .set_len(0)
+            .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(|error| LockError::Open(at(&path, error)))?;
         Ok(HomeLock { file })
     }
+}
+
+/// For how long the lock of a dead core may be held by what it was starting, and how often that is looked at.
+const AFTERLIFE: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Tells whether there is a process of this number that has not ended.
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    let state = stat.ok().and_then(|stat| {
+        let (_, rest) = stat.rsplit_once(')')?;
+        rest.trim_start().chars().next()
+    });
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 fn make(folder: &Path) -> io::Result<()> {

@@ -40,7 +40,8 @@ impl Core {
         Self::begin_by(home.command(&["build-and-run"]))
     }
 
-    fn begin_by(mut command: Command) -> Self {
+    /// Starts a core as `command` does, and waits for nothing.
+    pub(crate) fn begin_by(mut command: Command) -> Self {
         let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -34,6 +34,9 @@ pub(super) struct BuildAndRunArgs {
     /// With --detach, wait at most this long; the core goes on
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = super::seconds)]
     timeout: Duration,
+    /// Take over from the core that runs in the home, if one does: it hands over when everything is ready here
+    #[arg(long)]
+    takeover: bool,
     /// Show errors only; the log files have everything
     #[arg(short, long)]
     quiet: bool,
@@ -55,7 +58,14 @@ pub(super) fn run(args: &BuildAndRunArgs, ctx: &mut Context) -> Result<Exit, Cli
     // Mistakes are shown in this terminal also if the core is to run in the background.
     let config = load(&path)?;
     match args.detach {
-        true => detach::start(ctx, &path, args.timeout, args.quiet, args.metrics.as_ref()),
+        true => detach::start(
+            ctx,
+            &path,
+            args.timeout,
+            args.quiet,
+            args.takeover,
+            args.metrics.as_ref(),
+        ),
         false => run_here(ctx, config, args, readiness),
     }
 }
@@ -97,7 +107,8 @@ fn run_here(
     let mut builder = HostBuilder::new(ctx.home())
         .config(config)
         .observer(observer)
-        .crash_records(true);
+        .crash_records(true)
+        .takeover(args.takeover);
     if let Some(address) = &args.metrics {
         builder = builder.metrics(address.clone());
     }

@@ -86,11 +86,12 @@ pub(super) fn start(
     config: &Path,
     timeout: Duration,
     quiet: bool,
+    takeover: bool,
     metrics: Option<&MetricsAddress>,
 ) -> Result<Exit, CliError> {
     let start = Instant::now();
     let left = || timeout.saturating_sub(start.elapsed());
-    let mut daemon = Daemon::start(ctx.home(), config, quiet, metrics)?;
+    let mut daemon = Daemon::start(ctx.home(), config, quiet, takeover, metrics)?;
     daemon.wait_ready(left(), timeout)?;
     let session = match ctx.session() {
         Ok(session) => session,
@@ -163,6 +164,7 @@ impl Daemon {
         home: &Path,
         config: &Path,
         quiet: bool,
+        takeover: bool,
         metrics: Option<&MetricsAddress>,
     ) -> Result<Self, CliError> {
         let folder = home.join("log");
@@ -186,6 +188,9 @@ impl Daemon {
             .arg(config);
         if quiet {
             command.arg("--quiet");
+        }
+        if takeover {
+            command.arg("--takeover");
         }
         if let Some(metrics) = metrics {
             command.arg("--metrics").arg(metrics.to_string());

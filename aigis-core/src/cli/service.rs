@@ -16,12 +16,16 @@ const WORDS: u32 = 3;
 /// Shows what happens on the console, and has the manager's line of it renewed.
 pub(super) struct Watching {
     console: Arc<Console>,
+    notifier: Arc<Notifier>,
     changed: SyncSender<()>,
 }
 
 impl Observer for Watching {
     fn event(&self, event: &Event<'_>) {
         self.console.event(event);
+        if let Event::HandOver { pid } = event {
+            self.notifier.main_pid(*pid);
+        }
         if matches!(event, Event::State { .. }) {
             // One word is enough for everything that has changed before it is heard.
             match self.changed.try_send(()) {
@@ -41,14 +45,13 @@ impl Service {
     /// Returns what is to observe the host in place of the console.
     pub(super) fn new(notifier: Notifier, console: &Arc<Console>) -> (Self, Arc<Watching>) {
         let (sender, changed) = mpsc::sync_channel(1);
+        let notifier = Arc::new(notifier);
         let watching = Watching {
             console: Arc::clone(console),
+            notifier: Arc::clone(&notifier),
             changed: sender,
         };
-        let service = Self {
-            notifier: Arc::new(notifier),
-            changed,
-        };
+        let service = Self { notifier, changed };
         (service, Arc::new(watching))
     }
 

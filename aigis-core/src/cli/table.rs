@@ -99,27 +99,15 @@ pub(super) fn plugins(statuses: &[PluginStatus]) -> String {
     text
 }
 
-/// Writes a time without the parts of a second.
-fn seconds(time: &str) -> String {
-    let parsed = time.parse::<jiff::Timestamp>();
-    let whole = parsed.map(|time| jiff::Timestamp::from_second(time.as_second()));
-    // What is no time is for the terminal to show as it is.
-    whole
-        .ok()
-        .and_then(Result::ok)
-        .map_or_else(|| one_line(time), |it| it.to_string())
-}
-
 /// Says how one of several processes is.
 fn one_of_several(process: &ProcessStatus) -> String {
     let which = match process.instance {
         Some(number) => format!("instance {number}"),
         None => "library".to_owned(),
     };
-    let runs = match (process.pid, &process.started) {
-        (Some(pid), Some(started)) => format!(", process {pid} since {}", seconds(started)),
-        (Some(pid), None) => format!(", process {pid}"),
-        (None, _) => String::new(),
+    let runs = match process.pid {
+        Some(pid) => format!(", process {pid}"),
+        None => String::new(),
     };
     let restarts = match process.restarts {
         0 => String::new(),

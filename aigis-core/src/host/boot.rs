@@ -34,13 +34,13 @@ struct Results {
 }
 
 impl Board {
-    fn put(&self, place: usize, result: Turn) {
+    pub(super) fn put(&self, place: usize, result: Turn) {
         lock(&self.results).ready.insert(place, result);
         self.put.notify_all();
     }
 
     /// Waits for the plugin in `place`; `None` when the host closes first.
-    fn take(&self, place: usize) -> Option<Turn> {
+    pub(super) fn take(&self, place: usize) -> Option<Turn> {
         let mut results = lock(&self.results);
         loop {
             if results.closed {
@@ -108,8 +108,8 @@ impl Preparations {
     }
 }
 
-/// Begins to load the plugins, in the background.
-pub(super) fn begin(inner: &Arc<Inner>) -> io::Result<()> {
+/// Begins to prepare the plugins, in the background.
+pub(super) fn prepare(inner: &Arc<Inner>) -> io::Result<()> {
     // Places count in this list; who comes or goes later has none.
     let plugins: Arc<[Arc<Plugin>]> = inner.plugins().into();
     let next = Arc::new(AtomicUsize::new(0));
@@ -135,6 +135,13 @@ pub(super) fn begin(inner: &Arc<Inner>) -> io::Result<()> {
                 }
             })?;
     }
+    Ok(())
+}
+
+/// Begins to load the plugins, in the background, as they are prepared.
+pub(super) fn begin(inner: &Arc<Inner>) -> io::Result<()> {
+    // The same list: nobody comes or goes before all have had their turn.
+    let plugins = inner.plugins();
     let inner = Arc::clone(inner);
     thread::Builder::new()
         .name("aigis-boot".to_owned())

@@ -58,6 +58,7 @@ pub struct HostBuilder {
     level: Option<Level>,
     crash_records: bool,
     metrics: Option<MetricsAddress>,
+    takeover: bool,
 }
 
 impl fmt::Debug for HostBuilder {
@@ -105,6 +106,14 @@ pub enum StartError {
     /// The core's log cannot be opened.
     #[error("the core's log cannot be opened")]
     Log(#[source] LogError),
+    /// The core that runs in the home is not taken over.
+    #[error("the core in `{home}` is not taken over")]
+    Takeover {
+        /// The home.
+        home: PathBuf,
+        /// Why.
+        source: super::TakeoverError,
+    },
     /// The threads cannot be started.
     #[error("the core's threads cannot be started")]
     Threads(#[source] io::Error),
@@ -202,6 +211,14 @@ impl HostBuilder {
         self
     }
 
+    /// Takes over from a core that runs in this home, if there is one: everything is made ready beside it,
+    /// then it hands over and ends. Without this such a core is an error.
+    #[must_use]
+    pub fn takeover(mut self, takeover: bool) -> Self {
+        self.takeover = takeover;
+        self
+    }
+
     /// Takes the home, opens the socket and begins to load the plugins, which goes on in the
     /// background; see [`Host::settled`].
     ///
@@ -225,14 +242,22 @@ impl HostBuilder {
         let home = Home::new(&self.home).map_err(|error| unusable(&self.home, error))?;
         home.make_folders()
             .map_err(|error| unusable(home.root(), error))?;
-        let lock = home.lock().map_err(|error| match error {
-            LockError::InUse(pid) => StartError::HomeInUse {
-                home: home.root().to_owned(),
-                pid,
-            },
-            LockError::Open(error) => unusable(home.root(), error),
-        })?;
-        clear(&home.run().join("libraries"));
+        let lock = match home.lock() {
+            Ok(lock) => Some(lock),
+            Err(LockError::InUse(_)) if self.takeover => None,
+            Err(LockError::InUse(pid)) => {
+                return Err(StartError::HomeInUse {
+                    home: home.root().to_owned(),
+                    pid,
+                });
+            }
+            Err(LockError::Open(error)) => return Err(unusable(home.root(), error)),
+        };
+        // What is there may be a running core's.
+        let takes_over = lock.is_none();
+        if !takes_over {
+            clear(&home.run().join("libraries"));
+        }
         let program = match self.program {
             Some(program) => program,
             None => find_program().ok_or(StartError::NoProgram)?,
@@ -241,8 +266,7 @@ impl HostBuilder {
         let logs = Logs::open(&home, level, self.observer).map_err(StartError::Log)?;
         let logs = logs.compressing();
         // What the last core has left is read before this one can leave anything.
-        let deaths = Deaths::recall(&home, &self.entries, &logs);
-        let crash = self.crash_records.then(|| record_crashes(&home, &logs));
+        let deaths = Deaths::recall(&home, &self.entries, &logs, takes_over);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .max_blocking_threads(1024)
@@ -270,7 +294,7 @@ impl HostBuilder {
         let inner = Arc::new(Inner {
             builder: Builder::new(folders, sdk(), Toolchain::from_environment()),
             home,
-            lock: Mutex::new(Some(lock)),
+            lock: Mutex::new(lock),
             program,
             runtime: handle.clone(),
             calls: Arc::new(reactor),
@@ -308,9 +332,11 @@ impl HostBuilder {
             configs: self.configs,
             preparations: boot::Preparations::default(),
             closing: watch::Sender::new(false),
+            letting_go: watch::Sender::new(false),
+            states: Mutex::default(),
             gate: adoption::Gate::new(),
             deaths,
-            crash: crash.flatten(),
+            crash: OnceLock::new(),
         });
         let boot_message = format!(
             "aigis {} starts in {}",
@@ -319,20 +345,51 @@ impl HostBuilder {
         );
         inner.logs.core(Level::Boot, boot_message);
         core_skills::install(&inner);
+        let mut ahead = None;
+        if takes_over {
+            boot::prepare(&inner).map_err(StartError::Threads)?;
+            let taken = inner.take_over_from_running();
+            let (ready, lock) = taken.map_err(|source| {
+                inner.shutdown();
+                StartError::Takeover {
+                    home: inner.home.root().to_owned(),
+                    source,
+                }
+            })?;
+            *super::lock(&inner.lock) = Some(lock);
+            ahead = Some(ready);
+        }
+        if self.crash_records
+            && let Some(recorded) = record_crashes(&inner.home, &inner.logs)
+        {
+            // Set once, here.
+            let _ = inner.crash.set(recorded);
+        }
         // Before anybody can call.
         if let Some(address) = &self.metrics {
             let _ = inner.metrics.set(Metrics::new());
-            let endpoint =
-                Endpoint::open(&inner, address).map_err(|source| StartError::Metrics {
-                    address: address.clone(),
-                    source,
-                })?;
-            let message = format!("metrics are at {}", endpoint.address());
-            inner.logs.core(Level::Info, message);
-            *super::lock(&inner.metrics_endpoint) = Some(endpoint);
+            match Endpoint::open(&inner, address) {
+                Ok(endpoint) => {
+                    let message = format!("metrics are at {}", endpoint.address());
+                    inner.logs.core(Level::Info, message);
+                    *super::lock(&inner.metrics_endpoint) = Some(endpoint);
+                }
+                // What was handed over has nobody else by now.
+                Err(error) if takes_over => {
+                    let message = format!("there are no metrics at {address}: {error}");
+                    inner.logs.core(Level::Error, message);
+                }
+                Err(source) => {
+                    let address = address.clone();
+                    return Err(StartError::Metrics { address, source });
+                }
+            }
         }
         // Before anybody can come in: those that another core has launched may do so at once.
         adoption::begin(&inner);
+        if let Some(ahead) = ahead {
+            inner.open_ahead(ahead);
+        }
         let service = super::service::of(&inner);
         let process = std::process::id();
         let server = Server::bind(&inner.calls, &inner.home.socket(), service, process)
@@ -347,6 +404,9 @@ impl HostBuilder {
                 _threads: threads,
             }),
         };
+        if !takes_over {
+            boot::prepare(&host.handle.inner).map_err(StartError::Threads)?;
+        }
         boot::begin(&host.handle.inner).map_err(StartError::Threads)?;
         Ok(host)
     }

@@ -203,7 +203,7 @@ impl Services for Inner {
     }
 
     fn crash_file(&self) -> Option<Arc<CrashFile>> {
-        self.crash.as_ref().map(|(file, _)| Arc::clone(file))
+        self.crash.get().map(|(file, _)| Arc::clone(file))
     }
 
     fn record(&self, plugin: &PluginName, around: &Around, record: &Record<'_>) {

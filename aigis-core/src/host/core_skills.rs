@@ -278,6 +278,15 @@ fn core_skills(inner: &Arc<Inner>) -> Vec<Serving> {
             },
         ),
         skill(
+            "takeover",
+            "Hands everything over to the core of another process, which has asked for it, and ends.",
+            &[("pid", Shape::U32)],
+            list("Handed"),
+            |inner, bytes| {
+                <(Own<u32>,)>::decode(&["pid"], bytes, |(pid,)| encode(&inner.hand_over_to(pid)?))
+            },
+        ),
+        skill(
             "shutdown",
             "Shuts the core down; returns at once.",
             &[],

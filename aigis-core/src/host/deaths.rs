@@ -86,7 +86,12 @@ pub(super) struct Deaths {
 
 impl Deaths {
     /// Reads what the last core has left, tells it, and remembers it.
-    pub(super) fn recall(home: &Home, entries: &[PluginEntry], logs: &Logs) -> Self {
+    pub(super) fn recall(
+        home: &Home,
+        entries: &[PluginEntry],
+        logs: &Logs,
+        is_alive: bool,
+    ) -> Self {
         let warn = |message: String| logs.core(Level::Warn, message);
         let path = home.run().join("deaths.json");
         let known = match read(&path) {
@@ -107,6 +112,10 @@ impl Deaths {
             path,
             known: Mutex::new(known),
         };
+        if is_alive {
+            // The other core may still write the record.
+            return deaths;
+        }
         let record = home.crash_file();
         let death = read(&record)
             .map_err(|error| error.to_string())
@@ -271,7 +280,7 @@ mod tests {
         /// Recalls what a core has left that died so.
         fn after(&self, record: &str) -> Deaths {
             fs::write(self.home.crash_file(), record).expect("writes");
-            let deaths = Deaths::recall(&self.home, &[], &self.logs);
+            let deaths = Deaths::recall(&self.home, &[], &self.logs, false);
             assert!(!self.home.crash_file().exists(), "it is read once");
             deaths
         }
@@ -330,7 +339,10 @@ mod tests {
         assert!(home.log().contains("is lost: "), "{}", home.log());
         // A link is not followed.
         std::os::unix::fs::symlink("/dev/zero", home.home.crash_file()).expect("a link");
-        assert_eq!(count(&Deaths::recall(&home.home, &[], &home.logs)), 1);
+        assert_eq!(
+            count(&Deaths::recall(&home.home, &[], &home.logs, false)),
+            1
+        );
     }
 
     #[test]

@@ -62,6 +62,11 @@ pub enum Event<'a> {
         /// The new state.
         state: State,
     },
+    /// Another core takes over; this one is about to end.
+    HandOver {
+        /// Its process id.
+        pid: u32,
+    },
 }
 
 /// Watches a host.

@@ -66,3 +66,59 @@ impl Memo {
         TokenHash::from_hex(&self.token)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memo() -> Memo {
+        Memo {
+            entry: "e".to_owned(),
+            kind: PluginKind::External,
+            instance: Some(2),
+            of: 3,
+            number: 7,
+            token: TokenHash::of("token").to_hex(),
+            program: "a program".into(),
+            arguments: vec!["\u{1f980}".to_owned()],
+            has_library: false,
+            ready: true,
+            used: 4,
+            restarts: 5,
+            restarts_in_all: 9,
+            secrets: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_next_core_reads_what_this_one_has_written() {
+        let memo = memo();
+        let read = Memo::read(&memo.to_value()).expect("is one");
+        assert_eq!(read, memo);
+        assert_eq!(read.role(), Role::Program(2));
+        assert_eq!(read.token(), Some(TokenHash::of("token")));
+        assert_ne!(read.token(), Some(TokenHash::of("another")));
+        assert!(!memo.to_value().to_string().contains("\"token\":\"token\""));
+    }
+
+    #[test]
+    fn what_is_no_memo_is_none() {
+        for value in [
+            Value::Null,
+            "text".into(),
+            7.into(),
+            serde_json::json!({ "of": 3 }),
+        ] {
+            assert_eq!(Memo::read(&value), None);
+        }
+        let mut odd = memo().to_value();
+        odd["number"] = "many".into();
+        assert_eq!(Memo::read(&odd), None);
+        let mut odd = memo();
+        odd.token = "no hash".to_owned();
+        assert_eq!(odd.token(), None);
+        let mut newer = memo().to_value();
+        newer["more"] = 1.into();
+        assert_eq!(Memo::read(&newer), Some(memo()));
+    }
+}

@@ -58,6 +58,7 @@ mod service;
 mod status;
 mod step;
 mod swap;
+mod takeover;
 mod watch;
 
 use std::collections::HashMap;
@@ -113,6 +114,7 @@ pub use status::{
     Isolation, OverdueCall, PluginStatus, ProcessStatus, ServingProcess, SkillInfo, State,
 };
 pub use step::{Step, StepError};
+pub use takeover::TakeoverError;
 
 /// Why a host does not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -240,11 +242,15 @@ pub(crate) struct Inner {
     preparations: boot::Preparations,
     /// Whether the host closes, for tasks.
     closing: tokio::sync::watch::Sender<bool>,
+    /// Whether what was launched is let go of, for another core.
+    letting_go: tokio::sync::watch::Sender<bool>,
+    /// The states that another core has handed over, by plugin.
+    states: Mutex<HashMap<String, Vec<u8>>>,
     /// When those come in at the latest that another core has launched; see [`adoption`].
     gate: adoption::Gate,
     deaths: deaths::Deaths,
     /// Where it is recorded that the process dies; kept so that the handler finds it.
-    crash: Option<(Arc<CrashFile>, Listed)>,
+    crash: OnceLock<(Arc<CrashFile>, Listed)>,
 }
 
 /// What stands for a token: how long it takes to find out that one is wrong tells nothing of the right ones, since nobody

@@ -372,6 +372,12 @@ impl Plugin {
         live.last_number
     }
 
+    /// Goes on counting behind the core that runs.
+    pub(super) fn goes_on_from(&self, generation: u64) {
+        let mut live = lock(&self.live);
+        live.last_number = live.last_number.max(generation);
+    }
+
     /// Takes the load or launch of this number for what runs.
     pub(crate) fn runs_generation(&self, number: u64) {
         lock(&self.live).generation = number;
@@ -397,7 +403,18 @@ impl Inner {
         prepared: Prepared,
         force: bool,
     ) -> Result<(), StepError> {
-        let mut candidate = self.load(plugin, prepared)?;
+        let candidate = self.load(plugin, prepared)?;
+        self.activate_loaded(plugin, running, candidate, force)
+    }
+
+    /// Puts what has been loaded in the place of what ran before.
+    pub(crate) fn activate_loaded(
+        self: &Arc<Self>,
+        plugin: &Arc<Plugin>,
+        running: &mut Running,
+        mut candidate: Candidate,
+        force: bool,
+    ) -> Result<(), StepError> {
         self.swap(
             &mut [Incoming {
                 plugin,
@@ -628,6 +645,11 @@ impl Running {
 
     pub(crate) fn has_processes(&self) -> bool {
         !self.processes.is_empty()
+    }
+
+    /// Waits until its processes have been let go of.
+    pub(super) fn wait_let_go(&mut self, inner: &Inner) {
+        process::wait_let_go(std::mem::take(&mut self.processes), inner);
     }
 
     pub(crate) fn stop_processes(&mut self, inner: &Inner) {

@@ -52,6 +52,15 @@ pub(crate) fn stop(processes: Vec<Process>, inner: &Inner) {
     });
 }
 
+/// Waits until the watches of processes are over, which have been told to let go. Blocks.
+pub(super) fn wait_let_go(processes: Vec<Process>, inner: &Inner) {
+    inner.wait_on(async {
+        for process in &processes {
+            process.stop.closed().await;
+        }
+    });
+}
+
 /// What the processes of one program have in common.
 #[derive(Clone)]
 pub(super) struct Program {

@@ -144,7 +144,8 @@ impl Inner {
             (0..set.len()).partition(|at| hands_over(&set[*at]));
         // What has nothing to wait for is made while the old version serves.
         for at in opening {
-            self.open_next(&set[at], None, loader::NEW_DEADLINE)?;
+            let saved = self.state_of(set[at].plugin);
+            self.open_next(&set[at], saved, loader::NEW_DEADLINE)?;
         }
         let old: Vec<Library> = set
             .iter()

@@ -80,6 +80,8 @@ enum Happened {
     Ended(Exit),
     Stop(Option<oneshot::Sender<()>>),
     NotReady,
+    /// Another core takes over.
+    LetGo,
 }
 
 impl Watch {
@@ -131,6 +133,11 @@ impl Watch {
                     self.end(done);
                     return;
                 }
+                Happened::LetGo => {
+                    let Invocation { supervised, .. } = invocation;
+                    supervised.release().await;
+                    return;
+                }
                 Happened::NotReady => {
                     let after = invocation.limit;
                     let grace = LaunchSpec::DEFAULT_GRACE;
@@ -160,6 +167,8 @@ impl Watch {
 
     async fn watch(&mut self, invocation: &mut Invocation) -> Happened {
         let mut closing = self.inner.closing.subscribe();
+        let mut letting_go = self.inner.letting_go.subscribe();
+        let is_program = self.role != Role::Library;
         let mut session = invocation.session.take();
         let limit = tokio::time::sleep(invocation.limit);
         tokio::pin!(limit);
@@ -183,6 +192,7 @@ impl Watch {
                     self.is_ready(&invocation.supervised);
                 }
                 () = &mut limit, if waits => return Happened::NotReady,
+                _ = letting_go.wait_for(|lets_go| *lets_go), if is_program => return Happened::LetGo,
                 // A shutdown that cannot stop it in time leaves that to its shim.
                 _ = closing.wait_for(|is_closing| *is_closing), if is_kept => {
                     invocation.supervised.on_core_death(OnCoreDeath::Stop);
@@ -301,6 +311,10 @@ impl Watch {
             self.answer_stops().await;
             return None;
         }
+        if *self.inner.letting_go.borrow() && self.role != Role::Library {
+            self.leave_record();
+            return None;
+        }
         if self.inner.is_closing() {
             self.bury(State::Stopped, None).await;
             return None;
@@ -334,8 +348,13 @@ impl Watch {
                 );
                 self.log(Level::Warn, &message);
                 self.tell(Condition::failed(State::Backoff, format!("Process {exit}")));
+                let mut letting_go = self.inner.letting_go.subscribe();
                 tokio::select! {
                     () = tokio::time::sleep(after) => {}
+                    _ = letting_go.wait_for(|lets_go| *lets_go) => {
+                        self.leave_record();
+                        return None;
+                    }
                     stop = self.stops.recv() => {
                         self.end(stop);
                         return None;
@@ -352,6 +371,11 @@ impl Watch {
                 }
             }
         }
+    }
+
+    /// Leaves what has ended to the next core, which finds its record.
+    fn leave_record(&mut self) {
+        std::mem::forget(self.last.take());
     }
 
     /// Launches again: the requirements and the secrets are seen to as at the first time. None if

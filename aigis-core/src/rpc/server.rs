@@ -38,6 +38,8 @@ pub(super) struct Shared {
     connections: Mutex<Connections>,
     last: AtomicU64,
     stopping: AtomicBool,
+    /// No further call begins: another core is about to take over.
+    sealed: AtomicBool,
     doors: Mutex<Vec<Arc<Door>>>,
 }
 
@@ -116,6 +118,7 @@ impl Server {
             connections: Mutex::default(),
             last: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            sealed: AtomicBool::new(false),
             doors: Mutex::default(),
         });
         let own = Door::open(&shared, path, linux::own_uid())?;
@@ -171,14 +174,55 @@ impl Server {
         overdue.collect()
     }
 
-    /// Removes the socket, takes no more connections and calls, gives the calls that run `grace` to be
-    /// answered, says goodbye to every client, and waits until all sessions have ended. A call that
-    /// takes longer goes on without a client.
-    pub fn shutdown(&self, grace: Duration) {
+    /// Has no further call begin in any session, but for those of process `except`, once those that run
+    /// are answered. False, and then all goes on, if they are not within `grace`.
+    pub(crate) fn seal(&self, except: u32, grace: Duration) -> bool {
+        self.shared.sealed.store(true, Ordering::SeqCst);
+        let deadline = Instant::now() + grace;
+        let mut all = self.shared.connections();
+        all.retain(|each| each.side.pid() != Some(except));
+        // First all of them: one of them may be what another waits for.
+        all.iter().for_each(|each| each.link.take_no_more());
+        let is_sealed = all.iter().all(|each| each.link.seal(deadline));
+        if !is_sealed {
+            self.unseal();
+        }
+        is_sealed
+    }
+
+    /// Lets calls begin again.
+    pub(crate) fn unseal(&self) {
+        self.shared.sealed.store(false, Ordering::SeqCst);
+        for each in self.shared.connections() {
+            each.link.unseal();
+        }
+    }
+
+    /// Ends every session after [`seal`](Self::seal): what clients wait for they ask the next core.
+    pub(crate) fn hand_over(&self, grace: Duration) {
+        self.stop_listening();
+        let deadline = Instant::now() + grace;
+        for Connection { link, .. } in self.shared.connections() {
+            // All but that of whoever takes over are sealed already.
+            match link.seal(deadline) {
+                true => link.hand_over(),
+                false => link.goodbye(),
+            }
+        }
+    }
+
+    fn stop_listening(&self) {
         if !self.shared.stopping.swap(true, Ordering::AcqRel) {
             let doors = std::mem::take(&mut *lock(&self.shared.doors));
             doors.iter().for_each(|door| door.close());
         }
+    }
+
+    /// Removes the socket, takes no more connections and calls, gives the calls that run `grace` to be
+    /// answered, says goodbye to every client, and waits until all sessions have ended. A call that
+    /// takes longer goes on without a client.
+    pub fn shutdown(&self, grace: Duration) {
+        self.stop_listening();
         let now = Instant::now();
         let deadline = now.checked_add(grace).unwrap_or(now);
         let connections = self.shared.connections();
@@ -291,6 +335,9 @@ impl Shared {
             side,
         };
         self.note(number, connection);
+        if self.sealed.load(Ordering::SeqCst) {
+            link.seal(Instant::now());
+        }
         if let Err(error) = link.start() {
             self.forget(number);
             return Err(error);

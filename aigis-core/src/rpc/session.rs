@@ -88,6 +88,11 @@ pub(super) fn may_enter(uid: u32, own: u32) -> bool {
 }
 
 impl CoreSide {
+    /// Returns the process at the other end, once it was let in.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.open.get().map(|open| open.info.pid)
+    }
+
     pub(super) fn new(shared: Arc<Shared>, number: u64, uid: u32) -> Self {
         Self {
             shared,

@@ -19,7 +19,7 @@ use super::frame::{
 use super::grant::SessionGrant;
 use super::inbox::Received;
 use super::incoming::{Done, Limits, Underway};
-use super::link::{End, Link, Outgoing, Side};
+use super::link::{End, Link, Outgoing, Side, has_not_begun};
 use super::reactor::Reactor;
 use super::serving::{Serve, Skills, unserved};
 use super::{lock, socket};
@@ -757,6 +757,7 @@ impl Backend for Handle {
                     })?;
             match outcome {
                 Err(failure) if failure.kind == FailureKind::CoreGone && again => {}
+                Err(failure) if has_not_begun(&failure) => {}
                 // Another one's time may be over as well: that of a call further on.
                 Err(failure)
                     if failure.kind == FailureKind::TimedOut && Instant::now() >= deadline =>

@@ -50,6 +50,9 @@ pub mod feature {
     pub const ALWAYS: [&str; 4] = [ATTACHED, RING, OFFERS, STREAMS];
 }
 
+/// The body of a goodbye whose sender has answered every call that had begun.
+pub const ALL_ANSWERED: u8 = 1;
+
 /// What a frame is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

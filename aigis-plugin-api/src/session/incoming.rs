@@ -141,6 +141,8 @@ struct State {
     called: bool,
     /// Somebody waits until nothing is left to answer.
     closing: bool,
+    /// No further call begins.
+    sealed: bool,
     /// When it is looked for calls whose time is over.
     next_look: Option<Instant>,
 }
@@ -272,9 +274,11 @@ impl Incoming {
     pub(super) fn open(&self, bytes: usize) -> Option<OpenPlace> {
         let in_all = &self.limits.in_all;
         let mut opened = lock(&self.opened);
+        let sealed = self.lock().sealed;
         let taken = in_all.now.fetch_add(1, Ordering::Relaxed);
         // The share of one session is as for other calls. Those given up that go on are among them.
-        if opened.calls >= in_all.most.saturating_sub(taken)
+        if sealed
+            || opened.calls >= in_all.most.saturating_sub(taken)
             || opened.calls >= MOST_OPEN * BEYOND
             || opened.bytes >= self.limits.bytes
         {
@@ -315,6 +319,38 @@ impl Incoming {
             .quiet
             .wait_timeout_while(state, left, waits)
             .unwrap_or_else(PoisonError::into_inner);
+    }
+
+    /// Has no further call begin once the other side waits for nothing; false, and then they go on, if that
+    /// is not so by `deadline`.
+    pub(super) fn seal(&self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waits = |state: &mut State| !state.calls.is_empty() || state.answering > 0;
+        let mut state = self.lock();
+        if state.sealed {
+            // What has come since then does not begin.
+            return true;
+        }
+        state.closing = true;
+        let (mut state, _) = self
+            .quiet
+            .wait_timeout_while(state, left, waits)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.sealed = !waits(&mut state);
+        state.sealed
+    }
+
+    /// Lets calls begin again, those included that came meanwhile.
+    pub(super) fn unseal(&self, link: &Arc<Link>) {
+        let waits = {
+            let mut state = self.lock();
+            state.sealed = false;
+            state.closing = false;
+            !state.queue.is_empty()
+        };
+        if waits && !call_for_help(link) {
+            self.work(link);
+        }
     }
 
     /// Takes a call in; [`work`](Self::work) runs it.
@@ -428,7 +464,9 @@ impl Incoming {
     pub(super) fn work(&self, link: &Arc<Link>) {
         let mut ran = 0;
         let mut state = self.lock();
-        while let Some(number) = state.queue.pop_front() {
+        while !state.sealed
+            && let Some(number) = state.queue.pop_front()
+        {
             state.begun += 1;
             let begun = state.begun;
             let Some(progress) = state.calls.get_mut(&number) else {

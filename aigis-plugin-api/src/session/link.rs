@@ -97,6 +97,8 @@ pub trait Side: Send + Sync + 'static {
 pub enum End {
     /// The other side said goodbye.
     Goodbye,
+    /// The other side said goodbye after it had answered every call that had begun.
+    HandedOver,
     /// The other side closed it.
     Closed,
     /// The other side said what is wrong with this one.
@@ -113,6 +115,7 @@ impl std::fmt::Display for End {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Goodbye => f.write_str("it said goodbye"),
+            Self::HandedOver => f.write_str("it has made way for the next one"),
             Self::Closed => f.write_str("it closed the connection"),
             Self::Refused(failure) => f.write_str(&failure.message),
             Self::Fault(failure) => write!(f, "it broke the protocol: {}", failure.message),
@@ -249,11 +252,24 @@ impl Errands {
 
 /// How a call ended that was made on a connection, apart from what its skill says.
 fn lost(other: &str, skill: &str, end: &End) -> Failure {
-    Failure::new(
-        FailureKind::CoreGone,
-        format!("{other} is gone ({end}); whether {skill} ran is unknown"),
-    )
-    .of_skill(skill)
+    let known = match end {
+        End::HandedOver => format!("{skill} was not called"),
+        _ => format!("whether {skill} ran is unknown"),
+    };
+    let message = format!("{other} is gone ({end}); {known}");
+    let mut failure = Failure::new(FailureKind::CoreGone, message).of_skill(skill);
+    if matches!(end, End::HandedOver) {
+        failure.details.push(NOT_BEGUN.to_owned());
+    }
+    failure
+}
+
+/// Marks the failure of a call that has not begun, and never will.
+const NOT_BEGUN: &str = "not begun";
+
+/// Tells whether a call of this failure may be made again, whatever it does.
+pub(super) fn has_not_begun(failure: &Failure) -> bool {
+    failure.kind == FailureKind::CoreGone && failure.details.iter().any(|it| it == NOT_BEGUN)
 }
 
 impl Link {
@@ -499,6 +515,30 @@ impl Link {
         let mut wishes = lock(&self.interest);
         wishes.closing = true;
         self.watch_for(&wishes);
+    }
+
+    /// Has no further call begin, once those that run are answered; false if they are not by `deadline`.
+    pub fn seal(&self, deadline: Instant) -> bool {
+        self.take_no_more();
+        self.incoming.seal(deadline)
+    }
+
+    /// Takes calls again.
+    pub fn unseal(&self) {
+        {
+            let mut wishes = lock(&self.interest);
+            wishes.closing = false;
+            self.watch_for(&wishes);
+        }
+        if let Some(link) = self.me.upgrade() {
+            self.incoming.unseal(&link);
+        }
+    }
+
+    /// Ends the connection of a link that is sealed: the other side may make elsewhere what is not answered.
+    pub fn hand_over(&self) {
+        let goodbye = frame::frame(Kind::Goodbye, 0, 0, &[frame::ALL_ANSWERED]).unwrap_or_default();
+        self.finish_with(End::Here, goodbye);
     }
 
     /// Gives the calls that run until `deadline` to be answered, and says goodbye.

@@ -93,8 +93,8 @@ fn several_processes_stand_below() {
         [
             "  isolated: its library runs in a process of its own, because this version of it has ended \
              the core",
-            "  library: ready, process 11 since 2026-01-01T00:00:00Z, 1 restart",
-            "  instance 0: ready, process 12 since 2026-01-01T00:00:00Z",
+            "  library: ready, process 11, 1 restart",
+            "  instance 0: ready, process 12",
             "  instance 1: backoff, 3 restarts",
         ]
     );

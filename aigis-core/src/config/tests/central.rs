@@ -191,3 +191,26 @@ fn a_large_config_with_countless_errors_is_refused_quickly() {
     let mistakes = Config::parse(text.as_bytes(), Path::new("c")).unwrap_err();
     assert_eq!(mistakes.len(), 1);
 }
+
+#[test]
+fn a_fingerprint_is_of_what_an_entry_says_and_not_of_where_it_stands() {
+    let of = |text: &str| config(text).plugins[0].fingerprint();
+    let plain = of("[external]\na = { source = \"s\", restart = 1, settings = { x = [1, 2] } }\n");
+    let moved =
+        "[core]\n\n[external]\n\n[external.a]\nsource = 's'\nrestart = 1\nsettings.x = [1, 2]\n";
+    assert_eq!(plain, of(moved));
+    assert_eq!(plain.len(), 64);
+    for other in [
+        "[external]\nb = { source = \"s\", restart = 1, settings = { x = [1, 2] } }\n",
+        "[internal]\na = { source = \"s\", restart = 1, settings = { x = [1, 2] } }\n",
+        "[external]\na = { source = \"t\", restart = 1, settings = { x = [1, 2] } }\n",
+        "[external]\na = { source = \"s\", restart = 2, settings = { x = [1, 2] } }\n",
+        "[external]\na = { source = \"s\", instances = 1, settings = { x = [1, 2] } }\n",
+        "[external]\na = { source = \"s\", restart = 1, settings = { x = [1, 2, 3] } }\n",
+        "[external]\na = { source = \"s\", restart = 1, settings = { x = [[1], 2] } }\n",
+        "[external]\na = { source = \"s\", restart = 1 }\n",
+        "[external]\na = \"s\"\n",
+    ] {
+        assert_ne!(plain, of(other), "{other}");
+    }
+}

@@ -253,3 +253,19 @@ fn exits_are_told_with_code_and_signal() {
         "exited with code -40 (killed by signal 40)"
     );
 }
+
+#[test]
+fn another_core_goes_on_counting() {
+    let mut first = without_jitter(5);
+    first.on_exit(&Exit::Code(1), SOON);
+    first.on_exit(&Exit::Code(1), SOON);
+    let mut second = without_jitter(5);
+    second.set_used(first.used());
+    assert_eq!(second.left(), Some(3));
+    let decision = second.on_exit(&Exit::Code(1), SOON);
+    assert_eq!(decision, first.on_exit(&Exit::Code(1), SOON));
+    assert_eq!(decision, restart(400, 2));
+    // More than there are is as good as all.
+    second.set_used(9);
+    assert_eq!(second.on_exit(&Exit::Code(1), SOON), Decision::CrashLoop);
+}

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{End, Errands, Link};
 use crate::error::{Failure, FailureKind};
-use crate::session::frame::{Call, Kind};
+use crate::session::frame::{self, Call, Kind};
 use crate::session::inbox::{Inbox, Look, Received};
 use crate::session::waiting::Told;
 
@@ -112,6 +112,11 @@ impl Link {
             }
             Kind::Open | Kind::Item | Kind::More | Kind::End => {
                 self.receive_streaming(&me, frame)?;
+            }
+            Kind::Goodbye if *frame.body == [frame::ALL_ANSWERED] => {
+                // What was answered may lie in the ring.
+                self.drain(errands)?;
+                self.finish(End::HandedOver);
             }
             Kind::Goodbye => self.finish(End::Goodbye),
             Kind::Look => self.drain(errands)?,
