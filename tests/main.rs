@@ -24,6 +24,7 @@ mod probe;
 mod processes;
 mod python;
 mod random;
+mod readiness;
 mod reload;
 mod replace;
 mod requirements;

@@ -212,6 +212,40 @@ fn every_way_to_end_a_core_is_clean() {
     assert!(pids.iter().all(|pid| !is_alive(*pid)));
 }
 
+/// The second signal comes in the middle of the shutdown that the first has begun, and calls until there is no core.
+#[test]
+fn two_interrupts_under_load_are_one_clean_shutdown() {
+    let home = home_of_five();
+    let core = start(&home);
+    let session = aigis_plugin_api::connect(home.path()).expect("connects");
+    let (called, calls) = std::sync::mpsc::channel();
+    let load = std::thread::spawn(move || {
+        while session.call::<bool>("good.ping", ()).is_ok() {
+            // The test may have failed.
+            let _ = called.send(());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    calls
+        .recv_timeout(Duration::from_secs(60))
+        .expect("calls get through");
+    let begun = Instant::now();
+    core.signal("INT");
+    // A finger that is not sure whether the first one was felt.
+    std::thread::sleep(Duration::from_millis(50));
+    core.signal("INT");
+    check_clean_end(&home, core.wait());
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    load.join().expect("its calls end with an error");
+    let log = home.core_log();
+    assert_eq!(
+        log.matches(" : SHUTDOWN : shutting down\n").count(),
+        1,
+        "{log}"
+    );
+}
+
 fn pid_in(home: &TestHome, note: &str) -> u32 {
     home.read(note).trim().parse().expect("is a pid")
 }

@@ -21,6 +21,7 @@ mod remove;
 mod repl;
 mod repl_line;
 mod replace;
+mod restart;
 mod service;
 mod shutdown;
 mod skills;
@@ -80,6 +81,7 @@ enum Command {
     Replace(replace::ReplaceArgs),
     Stop(stop::StopArgs),
     Start(start::StartArgs),
+    Restart(restart::RestartArgs),
     Shutdown(shutdown::ShutdownArgs),
     Repl(repl::ReplArgs),
 }
@@ -125,6 +127,7 @@ fn run(command: &Command, ctx: &mut Context) -> Result<Exit, CliError> {
         Command::Replace(args) => replace::run(args, ctx),
         Command::Stop(args) => stop::run(args, ctx),
         Command::Start(args) => start::run(args, ctx),
+        Command::Restart(args) => restart::run(args, ctx),
         Command::Shutdown(args) => shutdown::run(args, ctx),
         Command::Repl(args) => repl::run(args, ctx),
     }

@@ -184,6 +184,7 @@ mod tests {
     fn status(name: &str, state: State) -> PluginStatus {
         PluginStatus {
             in_config: true,
+            waits_for: Vec::new(),
             name: name.to_owned(),
             kind: PluginKind::External,
             state,

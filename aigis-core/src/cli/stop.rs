@@ -3,21 +3,26 @@
 use super::context::Context;
 use super::error::{CliError, Exit};
 
-/// Stop a plugin
+/// Stop plugins
 ///
-/// A plugin in the core that others have been compiled for is not stopped.
+/// Several are stopped side by side, those that start after others before these. A plugin in the core that others have
+/// been compiled for is not stopped.
 #[derive(Debug, clap::Args)]
 pub(super) struct StopArgs {
-    /// The plugin
-    name: String,
-    /// Stop it even if others have been compiled for its skills
+    /// The plugins
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Stop them even if others have been compiled for their skills
     #[arg(long)]
     force: bool,
-    /// Print the plugin's state as JSON
+    /// Print the plugins' state as JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &StopArgs, ctx: &mut Context) -> Result<Exit, CliError> {
-    ctx.step("aigis.stop", (&args.name, args.force), args.json)
+    match &args.names[..] {
+        [name] => ctx.step("aigis.stop", (name, args.force), args.json),
+        names => ctx.steps("aigis.stop_set", (names, args.force), args.json),
+    }
 }

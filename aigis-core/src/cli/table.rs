@@ -59,6 +59,23 @@ pub(super) fn plugins(statuses: &[PluginStatus]) -> String {
                 isolation.reason()
             );
         }
+        if !status.waits_for.is_empty() {
+            let _ = writeln!(text, "  waits for: {}", status.waits_for.join(", "));
+        }
+        for process in &status.processes {
+            if let Some(says) = &process.says {
+                let _ = writeln!(text, "  says: {}", one_line(says));
+            }
+            if !process.waiting_for.is_empty() {
+                let names: Vec<String> = process
+                    .waiting_for
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect();
+                let names = one_line(&names.join(", "));
+                let _ = writeln!(text, "  stopping: waiting for {names}");
+            }
+        }
         // One alone stands in the line above.
         let several = status.processes.len() > 1;
         for process in status.processes.iter().filter(|_| several) {

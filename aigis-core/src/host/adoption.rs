@@ -17,6 +17,7 @@ use super::memo::Memo;
 use super::plugin::{Plugin, Running};
 use super::prepare::Prepared;
 use super::process::{self, Program, Start};
+use super::readiness;
 use super::secrets::Delivered;
 use super::step::StepError;
 use super::{Inner, full_message};
@@ -285,7 +286,9 @@ impl Inner {
         let mut files: Vec<_> = files.collect();
         files.dedup();
         let secrets = Arc::new(Delivered::taken_over(files));
+        plugin.has_order(&manifest);
         let program = Program {
+            readiness: readiness::of(&manifest),
             manifest,
             launch: newest.line(),
             of: newest.of,

@@ -7,12 +7,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::order;
 use super::plugin::Plugin;
 use super::prepare::Prepared;
 use super::step::{Step, StepError};
-use super::{Inner, lock};
-use crate::config::PluginKind;
-use crate::logging::Level;
+use super::{Inner, Phase, lock};
 
 /// How many plugins are fetched and checked at the same time; builds take turns anyway.
 const AHEAD: usize = 8;
@@ -23,41 +22,17 @@ type Turn = Option<Result<Prepared, StepError>>;
 /// Where prepared plugins wait for their turn, by their place in the load order.
 #[derive(Default)]
 pub(super) struct Board {
-    results: Mutex<Results>,
-    put: Condvar,
-}
-
-#[derive(Default)]
-struct Results {
-    ready: HashMap<usize, Turn>,
-    closed: bool,
+    results: Mutex<HashMap<usize, Turn>>,
 }
 
 impl Board {
     pub(super) fn put(&self, place: usize, result: Turn) {
-        lock(&self.results).ready.insert(place, result);
-        self.put.notify_all();
+        lock(&self.results).insert(place, result);
     }
 
-    /// Waits for the plugin in `place`; `None` when the host closes first.
+    /// Takes what has become of the plugin in `place`, once it is known.
     pub(super) fn take(&self, place: usize) -> Option<Turn> {
-        let mut results = lock(&self.results);
-        loop {
-            if results.closed {
-                return None;
-            }
-            if let Some(result) = results.ready.remove(&place) {
-                return Some(result);
-            }
-            let woken = self.put.wait(results);
-            results = woken.unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Lets nobody wait any more.
-    pub(super) fn close(&self) {
-        lock(&self.results).closed = true;
-        self.put.notify_all();
+        lock(&self.results).remove(&place)
     }
 }
 
@@ -108,6 +83,21 @@ impl Preparations {
     }
 }
 
+impl Inner {
+    /// Waits until it is known what has become of the plugin in `place`; `None` when the host closes first.
+    pub(super) fn wait_prepared(&self, place: usize) -> Option<Turn> {
+        let mut phase = lock(&self.phase);
+        while *phase == Phase::Open {
+            if let Some(turn) = self.board.take(place) {
+                return Some(turn);
+            }
+            let woken = self.changed.wait(phase);
+            phase = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+}
+
 /// Begins to prepare the plugins, in the background.
 pub(super) fn prepare(inner: &Arc<Inner>) -> io::Result<()> {
     // Places count in this list; who comes or goes later has none.
@@ -132,6 +122,7 @@ pub(super) fn prepare(inner: &Arc<Inner>) -> io::Result<()> {
                         false => Some(inner.prepare(plugin, false)),
                     };
                     inner.board.put(place, turn);
+                    inner.wake();
                 }
             })?;
     }
@@ -140,28 +131,9 @@ pub(super) fn prepare(inner: &Arc<Inner>) -> io::Result<()> {
 
 /// Begins to load the plugins, in the background, as they are prepared.
 pub(super) fn begin(inner: &Arc<Inner>) -> io::Result<()> {
-    // The same list: nobody comes or goes before all have had their turn.
-    let plugins = inner.plugins();
     let inner = Arc::clone(inner);
     thread::Builder::new()
         .name("aigis-boot".to_owned())
-        .spawn(move || {
-            for (place, plugin) in plugins.iter().enumerate() {
-                // Core plugins come first, and what an earlier core has left may call them.
-                if plugin.entry.kind != PluginKind::Core {
-                    inner.gate.open();
-                }
-                let Some(prepared) = inner.board.take(place) else {
-                    return;
-                };
-                let goes_on = prepared.is_none();
-                // A failure is in the logs and the status; the next plugin has its turn.
-                if inner.take_turn(plugin, prepared).is_ok() && !goes_on {
-                    let message = format!("loaded {} plugin {}", plugin.entry.kind, plugin.name());
-                    inner.logs.core(Level::Info, message);
-                }
-            }
-            inner.booted();
-        })?;
+        .spawn(move || order::start_in_order(&inner))?;
     Ok(())
 }

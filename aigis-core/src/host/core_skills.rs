@@ -87,6 +87,7 @@ fn core_skills(inner: &Arc<Inner>) -> Vec<Serving> {
         ("source", Shape::Text),
         ("force", flag()),
     ];
+    let names = [("names", Shape::List(Box::new(Shape::Text)))];
     let reload_set = [
         ("names", Shape::List(Box::new(Shape::Text))),
         ("fresh", flag()),
@@ -264,6 +265,30 @@ fn core_skills(inner: &Arc<Inner>) -> Vec<Serving> {
                     bytes,
                     |(name, force)| encode(&inner.stop(name, force.unwrap_or(false))?),
                 )
+            },
+        ),
+        skill(
+            "stop_set",
+            "Stops several plugins side by side, those that start after others before these.",
+            &names,
+            list("PluginStatus"),
+            |inner, bytes| {
+                <(Own<Vec<String>>,)>::decode(&["names"], bytes, |(names,)| {
+                    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                    encode(&inner.stop_set(&names)?)
+                })
+            },
+        ),
+        skill(
+            "restart",
+            "Stops plugins and starts them again, those that others start after first.",
+            &names,
+            list("PluginStatus"),
+            |inner, bytes| {
+                <(Own<Vec<String>>,)>::decode(&["names"], bytes, |(names,)| {
+                    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                    encode(&inner.restart(&names)?)
+                })
             },
         ),
         skill(

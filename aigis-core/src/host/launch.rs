@@ -11,6 +11,7 @@ use super::confine::SOCKET;
 use super::plugin::Plugin;
 use super::prepare::Prepared;
 use super::processes::Role;
+use super::readiness;
 use super::step::Step;
 use crate::config::{Launch, Manifest, PluginKind};
 use crate::home::at;
@@ -103,6 +104,11 @@ pub(super) fn spec(
         "AIGIS_INVOCATION",
         "AIGIS_SETTINGS",
         "AIGIS_INSTANCE",
+        "AIGIS_READY_FD",
+        // What a plugin says of itself is not to be taken for what the core says to whoever watches over that.
+        "NOTIFY_SOCKET",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
     ];
     for (variable, value) in std::env::vars_os() {
         // What started this core speaks to it alone.
@@ -120,6 +126,11 @@ pub(super) fn spec(
         let spec = inner.confine(spec, &manifest.resources)?;
         let place = inner.place_of(&spec)?;
         return Ok((spec, session_grant(inner, place.as_deref(), grant)));
+    }
+    spec.ready = readiness::sign(manifest);
+    spec.stop_signal = manifest.stop.signal;
+    if let Some(timeout) = manifest.stop.timeout {
+        spec.grace_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     }
     spec = spec.env("AIGIS_INSTANCE", grant.instance.to_string());
     let mut spec = inner.confine(spec, &manifest.resources)?;

@@ -34,6 +34,7 @@ mod core_skills;
 mod deaths;
 mod events;
 mod grants;
+mod health;
 mod instances;
 mod isolate;
 mod isolated;
@@ -45,11 +46,14 @@ mod memo;
 mod metrics;
 mod offering;
 mod operations;
+mod order;
 mod plugin;
 mod portable;
 mod prepare;
+mod probe;
 mod process;
 mod processes;
+mod readiness;
 mod remote;
 mod replace;
 mod requirements;
@@ -57,6 +61,7 @@ mod secrets;
 mod service;
 mod status;
 mod step;
+mod stopping;
 mod swap;
 mod takeover;
 mod watch;
@@ -331,6 +336,11 @@ impl Inner {
     pub(crate) fn state_changed(&self, plugin: &PluginName, state: State) {
         let plugin = plugin.as_str();
         self.logs.notify(&Event::State { plugin, state });
+        self.wake();
+    }
+
+    /// Has everybody look again who waits for something to change.
+    fn wake(&self) {
         let _phase = lock(&self.phase);
         self.changed.notify_all();
     }
@@ -559,6 +569,24 @@ impl Host {
     /// An unknown name, or a library with skills that others have been compiled for.
     pub fn remove(&self, name: &str, force: bool) -> Result<(), HostError> {
         self.handle.inner.remove(name, force, false)
+    }
+
+    /// Stops several plugins side by side, those that start after others before these, and waits until all are gone.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// An unknown name, or a plugin that is on its way; then none is stopped.
+    pub fn stop_set(&self, names: &[&str]) -> Result<Vec<PluginStatus>, HostError> {
+        self.handle.inner.stop_set(names)
+    }
+
+    /// Stops plugins and starts them again, those that others start after first. Blocks.
+    ///
+    /// # Errors
+    /// An unknown name, a plugin that is on its way, or the step that the first of those did not get through that failed;
+    /// the others are started all the same.
+    pub fn restart(&self, names: &[&str]) -> Result<Vec<PluginStatus>, HostError> {
+        self.handle.inner.restart(names)
     }
 
     /// Starts a plugin that is stopped, finished or has failed. Blocks.

@@ -22,6 +22,9 @@ const BUSY: Duration = Duration::from_secs(10);
 /// How long a reload or a start waits for the plugin to be ready, once it has been launched.
 const SETTLE: Duration = Duration::from_secs(65);
 
+/// How much longer than until a process must be ready it is waited for what becomes of that.
+const SETTLING: Duration = Duration::from_secs(10);
+
 /// How long a shutdown waits for builds and requirements commands, which it has killed.
 const PREPARATIONS_END: Duration = Duration::from_secs(10);
 
@@ -113,9 +116,9 @@ impl Inner {
             Ok(()) => {
                 drop(running);
                 self.logs.core(Level::Info, format!("reloaded {all}"));
-                self.wait_settled(Some(SETTLE), |p| {
-                    set.iter().any(|one| one.name() == p.name())
-                });
+                for plugin in &set {
+                    self.wait_until_settled(plugin);
+                }
                 let order = names.iter().filter_map(|name| self.find(name).ok());
                 Ok(order.map(|plugin| plugin.status()).collect())
             }
@@ -179,20 +182,19 @@ impl Inner {
 
     /// Waits until a plugin that was launched is up, or has failed.
     pub(super) fn wait_until_settled(&self, plugin: &Plugin) {
-        self.wait_settled(Some(SETTLE), |p| p.name() == plugin.name());
+        let limit = SETTLE.max(plugin.ready_within().saturating_add(SETTLING));
+        self.wait_settled(Some(limit), |p| p.name() == plugin.name());
     }
 
     /// Finds plugins by name, each once, in the order of the config: that in which they are locked.
-    fn in_order(&self, names: &[&str]) -> Result<Vec<Arc<Plugin>>, HostError> {
+    pub(super) fn in_order(&self, names: &[&str]) -> Result<Vec<Arc<Plugin>>, HostError> {
         for name in names {
             self.find(name)?;
         }
         let mut set = self.plugins();
         set.retain(|plugin| names.contains(&plugin.name().as_str()));
         if set.is_empty() {
-            return Err(HostError::Refused(
-                "there is no plugin to reload".to_owned(),
-            ));
+            return Err(HostError::Refused("no plugin was named".to_owned()));
         }
         Ok(set)
     }
@@ -217,7 +219,7 @@ impl Inner {
     pub(crate) fn start_plugin(self: &Arc<Self>, name: &str) -> Result<PluginStatus, HostError> {
         let plugin = self.find(name)?;
         self.refuse_now()?;
-        let mut running = plugin.lock_running();
+        let running = plugin.lock_running();
         self.refuse_gone(&plugin)?;
         if !running.is_empty() || !plugin.state().is_settled() {
             let message = format!("plugin `{name}` is {} already", plugin.state());
@@ -225,10 +227,14 @@ impl Inner {
         }
         plugin.enter(self, State::Fetching, None);
         let prepared = self.prepare(&plugin, false);
+        // On its way it is left alone, and whoever it waits for must be free to come to an end.
+        drop(running);
+        let prepared = self.wait_for_turn(&plugin, prepared);
+        let mut running = plugin.lock_running();
         self.bring_up(&plugin, &mut running, prepared)
             .map_err(HostError::Step)?;
         drop(running);
-        self.wait_settled(Some(SETTLE), |p| p.name() == plugin.name());
+        self.wait_until_settled(&plugin);
         Ok(plugin.status())
     }
 
@@ -260,31 +266,15 @@ impl Inner {
         self.cancel.store(true, Ordering::Relaxed);
         // A hand-over that waits for calls gives up.
         seats::wake_waiters();
-        self.board.close();
-        // Processes first, in reverse order; then what they may have been using.
-        for plugin in self.plugins().iter().rev() {
-            // A reload that waits for a silent server holds its plugin for longer; should that have
-            // a process, its shim ends it when this process has ended.
-            let Some(mut running) = plugin.lock_running_within(BUSY) else {
-                let message = format!(
-                    "{} is busy; its shutdown is left to its shim",
-                    plugin.name()
-                );
-                self.logs.core(Level::Error, message);
-                continue;
-            };
-            if running.has_processes() {
-                plugin.enter(self, State::Stopping, None);
-                running.stop_processes(self);
-            }
-        }
+        // Processes first; then what they may have been using.
+        let order = self.stop_all_processes();
         // They have been told to end; what they leave running would outlive this process.
         let left = self.preparations.close(PREPARATIONS_END);
         if left > 0 {
             let message = format!("{left} programs that prepare plugins could not be ended");
             self.logs.core(Level::Error, message);
         }
-        for plugin in self.plugins().iter().rev() {
+        for plugin in &order {
             let Some(mut running) = plugin.lock_running_within(BUSY) else {
                 continue;
             };

@@ -12,14 +12,16 @@ use super::offering::Offering;
 use super::prepare::Prepared;
 use super::process::{self, Process};
 use super::processes::{Condition, Processes, Role};
+use super::readiness;
 use super::secrets::Delivered;
 use super::step::{Step, StepError};
 use super::swap::Incoming;
 use super::{Crash, Inner, Isolation, PluginStatus, State, lock};
-use crate::config::{GitReference, PluginEntry, PluginKind, PluginName, Standing};
+use crate::config::{GitReference, Manifest, PluginEntry, PluginKind, PluginName, Standing};
 use crate::loader::{GenerationState, Life};
 use crate::logging::Level;
 use crate::registry::Part;
+use crate::supervisor::Remarks;
 
 /// How long the last call of a retired generation is waited for.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
@@ -67,6 +69,19 @@ struct Live {
     apart: Vec<Weak<Isolated>>,
     /// What was launched for it.
     processes: Processes,
+    /// What its manifest says about its place among others, once that is known.
+    order: Order,
+}
+
+/// What a plugin's manifest says about its place among others.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Order {
+    /// The plugins that it starts after.
+    pub(super) after: Vec<PluginName>,
+    /// Those of them that its start waits for now.
+    waits_for: Vec<PluginName>,
+    /// How long a process of it may take to be ready.
+    ready_within: Duration,
 }
 
 /// What runs of a plugin.
@@ -109,6 +124,7 @@ impl Plugin {
                 lives: Vec::new(),
                 apart: Vec::new(),
                 processes,
+                order: Order::default(),
             })),
             running: Arc::default(),
             left: Arc::default(),
@@ -179,6 +195,12 @@ impl Plugin {
             isolated: live.isolation,
             processes: live.processes.status(),
             in_config: live.standing == Standing::Listed,
+            waits_for: live
+                .order
+                .waits_for
+                .iter()
+                .map(PluginName::to_string)
+                .collect(),
         }
     }
 
@@ -250,6 +272,35 @@ impl Plugin {
             together.state
         };
         inner.state_changed(self.name(), state);
+    }
+
+    /// Says what one of its processes, and the shim of it, tell of it.
+    pub(super) fn process_says(&self, role: Role, remarks: &Remarks) {
+        lock(&self.live).processes.remark(role, remarks);
+    }
+
+    /// Notes what the manifest that it is started with says about its place among others.
+    pub(super) fn has_order(&self, manifest: &Manifest) {
+        lock(&self.live).order = Order {
+            after: manifest.after.clone(),
+            waits_for: Vec::new(),
+            ready_within: readiness::of(manifest).timeout,
+        };
+    }
+
+    /// Returns the plugins that it starts after, as far as that is known.
+    pub(super) fn after(&self) -> Vec<PluginName> {
+        lock(&self.live).order.after.clone()
+    }
+
+    /// Says which plugins its start waits for now.
+    pub(super) fn waits_for(&self, plugins: Vec<PluginName>) {
+        lock(&self.live).order.waits_for = plugins;
+    }
+
+    /// Returns how long a process of it may take to be ready.
+    pub(super) fn ready_within(&self) -> Duration {
+        lock(&self.live).order.ready_within
     }
 
     /// Says what is known of how the core has died in the version that is loaded.
@@ -437,6 +488,7 @@ impl Inner {
         let failed = |step: Step| step.of(name);
         // What went wrong before does not concern this version.
         lock(&plugin.live).error = None;
+        plugin.has_order(&prepared.manifest);
         // One for both halves of a hybrid.
         let number = plugin.next_generation();
         let secrets = self.deliver(name, &prepared.manifest).map_err(failed)?;
@@ -653,6 +705,11 @@ impl Running {
     }
 
     pub(crate) fn stop_processes(&mut self, inner: &Inner) {
-        process::stop(std::mem::take(&mut self.processes), inner);
+        process::stop(self.take_processes(), inner);
+    }
+
+    /// Hands over what is to be stopped, with the duty to do that.
+    pub(super) fn take_processes(&mut self) -> Vec<Process> {
+        std::mem::take(&mut self.processes)
     }
 }

@@ -12,10 +12,11 @@ use super::memo::Memo;
 use super::plugin::Plugin;
 use super::prepare::Prepared;
 use super::processes::Role;
+use super::readiness;
 use super::secrets::Delivered;
 use super::step::Step;
 use super::watch::Watch;
-use crate::config::{Manifest, RestartOptions};
+use crate::config::{Manifest, Readiness, ReadyWhen, RestartOptions};
 use crate::supervisor::{EndedRecord, RestartPolicy, Supervised};
 
 /// How often the process of an isolated library is launched again where its plugin has no `RESTART`.
@@ -70,6 +71,8 @@ pub(super) struct Program {
     pub(super) of: u32,
     /// What all of them have been given, while one of them has it.
     pub(super) secrets: Arc<Mutex<Weak<Delivered>>>,
+    /// When one of them is ready.
+    pub(super) readiness: Readiness,
     /// The plugin has a library as well.
     pub(super) has_library: bool,
 }
@@ -103,6 +106,7 @@ pub(crate) fn start(
     let artifacts = prepared.artifacts.as_ref();
     let program = Program {
         has_library: artifacts.is_some_and(|made| made.library.is_some()),
+        readiness: readiness::of(&prepared.manifest),
         manifest: Arc::new(prepared.manifest),
         launch,
         of,
@@ -167,6 +171,7 @@ pub(super) fn start_isolated(
     };
     let policy = RestartPolicy::new(restart, seed(plugin, 0));
     let program = Program {
+        readiness: Readiness::new(ReadyWhen::Session),
         manifest: Arc::new(manifest.clone()),
         launch,
         of: 1,

@@ -2,6 +2,7 @@
 
 use super::State;
 use super::status::ProcessStatus;
+use crate::supervisor::Remarks;
 
 /// What a process is to its plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +66,7 @@ struct Known {
     role: Role,
     now: Condition,
     restarts: u32,
+    remarks: Remarks,
     /// It has served, or run, since it was launched first.
     was_ready: bool,
 }
@@ -92,6 +94,7 @@ impl Processes {
             role,
             now: Condition::of(State::Starting, None),
             restarts: 0,
+            remarks: Remarks::default(),
             was_ready: false,
         });
         self.known.sort_by_key(|known| known.role);
@@ -112,6 +115,10 @@ impl Processes {
         if now.error.is_none() && now.state != State::Ready {
             now.error = known.now.error.take();
         }
+        // What it said of itself goes with the process.
+        if now.pid.is_none() {
+            known.remarks = Remarks::default();
+        }
         known.now = now;
         true
     }
@@ -126,6 +133,13 @@ impl Processes {
     pub(super) fn restarts(&self, role: Role) -> u32 {
         let known = self.known.iter().find(|known| known.role == role);
         known.map_or(0, |known| known.restarts)
+    }
+
+    /// Notes what one, if it is known, says of itself.
+    pub(super) fn remark(&mut self, role: Role, remarks: &Remarks) {
+        if let Some(known) = self.known.iter_mut().find(|known| known.role == role) {
+            known.remarks.clone_from(remarks);
+        }
     }
 
     pub(super) fn count_restart(&mut self, role: Role) {
@@ -180,6 +194,8 @@ impl Processes {
             started: known.now.started.clone(),
             restarts: known.restarts,
             error: known.now.error.clone(),
+            says: known.remarks.status.clone(),
+            waiting_for: known.remarks.waiting.clone(),
         });
         all.collect()
     }

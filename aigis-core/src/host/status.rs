@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::deaths::Crash;
 use crate::config::PluginKind;
 use crate::loader::{GenerationStatus, SlowCall};
+use crate::supervisor::ProcessName;
 
 /// Where a plugin is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +118,9 @@ pub struct PluginStatus {
     /// Whether the config lists it: what was added to a running core lasts until that shuts down.
     #[serde(default = "yes")]
     pub in_config: bool,
+    /// The plugins that its start waits for.
+    #[serde(default)]
+    pub waits_for: Vec<String>,
 }
 
 /// Why a plugin's library runs in a process of its own.
@@ -155,6 +159,12 @@ pub struct ProcessStatus {
     pub restarts: u32,
     /// What went wrong last, if anything did since it was last well.
     pub error: Option<String>,
+    /// What it says of itself, as `sd_notify` does with `STATUS=`.
+    #[serde(default)]
+    pub says: Option<String>,
+    /// The processes of its tree that its stop waits for.
+    #[serde(default)]
+    pub waiting_for: Vec<ProcessName>,
 }
 
 /// A call whose caller's time was over, that was given up or whose session has ended, and that runs on; as

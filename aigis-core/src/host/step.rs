@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::build::BuildError;
+use crate::config::order::OrderError;
 use crate::config::{Diagnostics, PluginName};
 use crate::loader::LoadError;
 use crate::registry::Conflict;
@@ -70,15 +71,31 @@ pub enum Step {
     /// Its process could not be launched.
     #[error("its process cannot be launched")]
     Launch(#[source] LaunchError),
-    /// Its process was launched, but never opened its session.
-    #[error(
-        "its process has not opened its session within {after:?}; does it have a `#[launch]` \
-         function, or call a skill at its start?"
-    )]
+    /// Its process was launched, but was not ready in time, or cannot become ready.
+    #[error("its process was not ready within {after:?}: {why}")]
     NotReady {
-        /// How long was waited.
+        /// How long it may take.
         after: Duration,
+        /// What has not come, and what to do about that.
+        why: String,
     },
+    /// Its process was ready, and then probe after probe has failed.
+    #[error("unhealthy: {why}")]
+    Unhealthy {
+        /// What was wrong the last time.
+        why: String,
+    },
+    /// A plugin that it is to start after does not become ready.
+    #[error("it waits for `{plugin}`, which {how}")]
+    After {
+        /// The plugin that it waits for.
+        plugin: PluginName,
+        /// How that plugin is.
+        how: &'static str,
+    },
+    /// What it is to start after cannot be.
+    #[error("it cannot be started in the order that AFTER says")]
+    Order(#[source] OrderError),
     /// A file or folder of the core's own could not be made.
     #[error("the core cannot prepare it")]
     Prepare(#[source] std::io::Error),

@@ -86,9 +86,10 @@ impl Inner {
     /// Does everything that comes before the running core is asked.
     fn get_ready(self: &Arc<Self>, ahead: &mut Ahead) -> Result<(), TakeoverError> {
         for (place, plugin) in self.plugins().iter().enumerate() {
-            let prepared = self.board.take(place).flatten();
+            let prepared = self.wait_prepared(place).flatten();
             let prepared = prepared.transpose().map_err(TakeoverError::Plugin)?;
             let Some(prepared) = prepared else { continue };
+            plugin.has_order(&prepared.manifest);
             // The process of an isolated library looks for its core at the socket.
             let loads = plugin.entry.kind == PluginKind::Core && !prepared.manifest.isolate;
             let one = match loads {
@@ -215,7 +216,6 @@ impl Inner {
         self.changed.notify_all();
         self.logs
             .core(Level::Shutdown, format!("core {pid} takes over"));
-        self.board.close();
         self.letting_go.send_replace(true);
         for (plugin, running) in plugins.iter().zip(&mut held) {
             running.wait_let_go(self);

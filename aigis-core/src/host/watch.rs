@@ -1,29 +1,30 @@
 //! The watch over one process of a plugin, from one launch to the next.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::health;
 use super::isolated::Isolated;
 use super::launch::{label, spec};
 use super::memo::Memo;
 use super::plugin::Plugin;
 use super::process::{Program, Start};
 use super::processes::{Condition, Role};
+use super::readiness::{self, Awaited, Unready};
 use super::secrets::Delivered;
 use super::step::Step;
 use super::{Inner, Launched, State, TokenHash, lock};
-use crate::config::{OnCoreDeath, PluginKind};
+use crate::config::{OnCoreDeath, ReadyWhen};
 use crate::loader::{LoadError, NEW_DEADLINE, PROBE_DEADLINE};
 use crate::logging::Level;
 use crate::supervisor::{
-    Decision, EndedRecord, Exit, Grant, LaunchSpec, RestartPolicy, StopReport, Supervised,
+    Decision, EndedRecord, Exit, Grant, LaunchSpec, Remarks, RestartPolicy, StopReport, Supervised,
 };
-
-/// How long an internal plugin may take from its launch to its session.
-const READY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Longer than anything takes.
 const NEVER: Duration = Duration::from_hours(24 * 365);
@@ -57,9 +58,12 @@ pub(super) enum Last {
 struct Invocation {
     supervised: Supervised,
     _token: Token,
-    session: Option<oneshot::Receiver<()>>,
+    /// What makes it ready; none once it is.
+    awaited: Option<Awaited>,
     /// How long it may take to be ready.
     limit: Duration,
+    /// When it was ready; what did not come so far has not been well for any time.
+    ready_at: Option<Instant>,
     _secrets: Option<Arc<Delivered>>,
 }
 
@@ -79,9 +83,57 @@ impl Drop for Token {
 enum Happened {
     Ended(Exit),
     Stop(Option<oneshot::Sender<()>>),
-    NotReady,
+    Failed(Failed),
     /// Another core takes over.
     LetGo,
+}
+
+/// Why an invocation that has not ended is ended.
+struct Failed {
+    step: Step,
+    /// For how long it was well.
+    well_for: Duration,
+}
+
+/// Writes into a plugin's log of one of its processes, as the shim of that does.
+fn log(inner: &Inner, plugin: &Plugin, role: Role, of: u32, level: Level, message: &str) {
+    let label = label(plugin, role, of);
+    let gap = if label.is_empty() { "" } else { " " };
+    let message = format!("{label}{gap}{message}");
+    inner.logs.plugin(plugin.name().as_str(), level, message);
+}
+
+/// Passes on what a plugin and its shim say of it, for as long as nothing else ends the wait.
+async fn pass_on(supervised: &Supervised, plugin: &Plugin, role: Role) -> Infallible {
+    let mut seen = Remarks::default();
+    loop {
+        seen = supervised.more_remarks(&seen).await;
+        plugin.process_says(role, &seen);
+    }
+}
+
+/// Returns the instant that was so long ago.
+fn before(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_sub(time).unwrap_or(now)
+}
+
+/// Has the process end with its core from the moment on at which that begins to close: a shutdown that cannot stop it in
+/// time leaves that to its shim.
+async fn tie(inner: &Inner, supervised: &Supervised) -> Infallible {
+    let mut closing = inner.closing.subscribe();
+    let _ = closing.wait_for(|is_closing| *is_closing).await;
+    supervised.on_core_death(OnCoreDeath::Stop);
+    pending().await
+}
+
+/// Waits until another core takes over; a library's process ends with its own core.
+async fn let_go(inner: &Inner, role: Role) {
+    let mut letting_go = inner.letting_go.subscribe();
+    let is_told = letting_go.wait_for(|lets_go| *lets_go).await.is_ok();
+    if role == Role::Library || !is_told {
+        pending().await
+    }
 }
 
 impl Watch {
@@ -127,8 +179,7 @@ impl Watch {
             let exit = match self.watch(&mut invocation).await {
                 Happened::Ended(exit) => exit,
                 Happened::Stop(done) => {
-                    let report = invocation.supervised.stop(self.grace()).await;
-                    self.report_stop(&report);
+                    self.stop(&invocation, self.grace()).await;
                     drop(invocation);
                     self.end(done);
                     return;
@@ -138,68 +189,125 @@ impl Watch {
                     supervised.release().await;
                     return;
                 }
-                Happened::NotReady => {
-                    let after = invocation.limit;
-                    let grace = LaunchSpec::DEFAULT_GRACE;
-                    let report = invocation.supervised.stop(grace).await;
-                    self.report_stop(&report);
+                Happened::Failed(Failed { step, well_for }) => {
+                    if self.role == Role::Library {
+                        self.stop(&invocation, LaunchSpec::DEFAULT_GRACE).await;
+                        drop(invocation);
+                        self.bury_failed(step).await;
+                        return;
+                    }
+                    let message = self.tell_failure(step, &invocation.supervised);
+                    self.stop(&invocation, self.grace()).await;
                     drop(invocation);
-                    let step = match self.role {
-                        Role::Library => Step::Load(LoadError::Stuck("new", after)),
-                        Role::Program(_) => Step::NotReady { after },
+                    invocation = match self.after_failure(message, well_for).await {
+                        Some(next) => next,
+                        None => return,
                     };
-                    self.bury_failed(step).await;
-                    return;
+                    continue;
                 }
             };
+            let ready_at = invocation.ready_at;
+            let well_for = ready_at.map_or(Duration::ZERO, |at| at.elapsed());
             // Its token is worth nothing any more, and its secrets go if nobody else has them.
             let Invocation { supervised, .. } = invocation;
-            let ran_for = supervised.age();
             self.last = Some(Last::Followed {
                 _supervised: supervised,
             });
-            invocation = match self.after_exit(exit, ran_for).await {
+            invocation = match self.after_exit(exit, well_for).await {
                 Some(next) => next,
                 None => return,
             };
         }
     }
 
+    /// Watches an invocation until something has to be done about it.
     async fn watch(&mut self, invocation: &mut Invocation) -> Happened {
-        let mut closing = self.inner.closing.subscribe();
-        let mut letting_go = self.inner.letting_go.subscribe();
-        let is_program = self.role != Role::Library;
-        let mut session = invocation.session.take();
-        let limit = tokio::time::sleep(invocation.limit);
-        tokio::pin!(limit);
-        let mut is_kept = true;
-        loop {
-            let waits = session.is_some();
-            let up = async {
-                match &mut session {
-                    Some(session) => session.await,
-                    None => std::future::pending().await,
+        if let Some(awaited) = invocation.awaited.take() {
+            let supervised = &invocation.supervised;
+            let mut last = None;
+            let unready = tokio::select! {
+                exit = supervised.wait() => return Happened::Ended(exit),
+                stop = self.stops.recv() => return Happened::Stop(stop),
+                ready = awaited.ready(supervised, &mut last) => ready.err(),
+                () = let_go(&self.inner, self.role) => return Happened::LetGo,
+                never = tie(&self.inner, supervised) => match never {},
+                never = pass_on(supervised, &self.plugin, self.role) => match never {},
+                () = tokio::time::sleep(invocation.limit) => {
+                    Some(Unready::Never(readiness::missing(&self.program.readiness.when, last)))
                 }
             };
-            tokio::select! {
-                exit = invocation.supervised.wait() => return Happened::Ended(exit),
-                stop = self.stops.recv() => return Happened::Stop(stop),
-                up = up => {
-                    if up.is_err() {
-                        return Happened::Stop(None);
-                    }
-                    session = None;
-                    self.is_ready(&invocation.supervised);
-                }
-                () = &mut limit, if waits => return Happened::NotReady,
-                _ = letting_go.wait_for(|lets_go| *lets_go), if is_program => return Happened::LetGo,
-                // A shutdown that cannot stop it in time leaves that to its shim.
-                _ = closing.wait_for(|is_closing| *is_closing), if is_kept => {
-                    invocation.supervised.on_core_death(OnCoreDeath::Stop);
-                    is_kept = false;
+            match unready {
+                None => {}
+                Some(Unready::Closing) => return Happened::Stop(None),
+                Some(Unready::Never(why)) => {
+                    let after = invocation.limit;
+                    let step = match self.role {
+                        Role::Library => Step::Load(LoadError::Stuck("new", after)),
+                        Role::Program(_) => Step::NotReady { after, why },
+                    };
+                    let well_for = Duration::ZERO;
+                    return Happened::Failed(Failed { step, well_for });
                 }
             }
+            invocation.ready_at.get_or_insert_with(Instant::now);
+            self.is_ready(&invocation.supervised);
         }
+        let supervised = &invocation.supervised;
+        let ready_at = invocation.ready_at;
+        let health = match self.role {
+            Role::Library => None,
+            Role::Program(_) => self.program.manifest.health.as_ref(),
+        };
+        let (inner, plugin, role, of) = (&self.inner, &self.plugin, self.role, self.program.of);
+        let warn = |message: &str| log(inner, plugin, role, of, Level::Warn, message);
+        let unhealthy = health::fails(&self.inner, health, warn);
+        tokio::select! {
+            exit = supervised.wait() => Happened::Ended(exit),
+            stop = self.stops.recv() => Happened::Stop(stop),
+            unhealthy = unhealthy => {
+                // A run that is only waited for to fail again has not been well meanwhile.
+                let well_for = ready_at.map_or(Duration::ZERO, |at| unhealthy.since.saturating_duration_since(at));
+                let step = Step::Unhealthy { why: unhealthy.why };
+                Happened::Failed(Failed { step, well_for })
+            }
+            () = let_go(&self.inner, self.role) => Happened::LetGo,
+            never = tie(&self.inner, supervised) => match never {},
+            never = pass_on(supervised, &self.plugin, self.role) => match never {},
+        }
+    }
+
+    /// Ends an invocation, and says meanwhile what holds that up.
+    async fn stop(&self, invocation: &Invocation, grace: Duration) {
+        let supervised = &invocation.supervised;
+        let report = tokio::select! {
+            report = supervised.stop(grace) => report,
+            never = pass_on(supervised, &self.plugin, self.role) => match never {},
+        };
+        self.report_stop(&report);
+    }
+
+    /// Says that an invocation has failed although it has not ended; returns what is wrong with it.
+    fn tell_failure(&self, step: Step, supervised: &Supervised) -> String {
+        let message = match step {
+            Step::Unhealthy { .. } => {
+                let message = step.to_string();
+                self.log(Level::Error, &message);
+                let name = self.plugin.name();
+                self.inner
+                    .logs
+                    .core(Level::Error, format!("{name} is {message}"));
+                message
+            }
+            step => {
+                let error = step.of(self.plugin.name());
+                self.inner.report_failure(&self.plugin, &error);
+                super::full_message(&error.step)
+            }
+        };
+        let mut now = Condition::since(State::Backoff, supervised.pid(), supervised.started_at());
+        now.error = Some(message.clone());
+        self.tell(now);
+        message
     }
 
     /// Says that the process serves, here and to the next core.
@@ -246,9 +354,18 @@ impl Watch {
         supervised.on_core_death(self.on_core_death());
         let message = format!("taken over by core {}", std::process::id());
         supervised.log(Level::Boot, message);
-        let waits = self.plugin.entry.kind != PluginKind::External;
+        let readiness = &self.program.readiness;
+        // A session is to come back; what has said once that it is ready still is.
+        let awaited = match (&readiness.when, memo.ready) {
+            (ReadyWhen::Session, _) => Some(Awaited::Session(receiver)),
+            (_, true) => None,
+            (_, false) => Awaited::new(&self.inner, readiness, receiver),
+        };
+        let limit = readiness.timeout;
+        let well_since = memo.ready || awaited.is_none();
+        let ready_at = well_since.then(|| before(supervised.age()));
         self.memo = Some(memo);
-        if waits {
+        if awaited.is_some() {
             self.tell(Condition::since(
                 State::Starting,
                 supervised.pid(),
@@ -263,8 +380,9 @@ impl Watch {
                 inner: Arc::clone(&self.inner),
                 hash,
             },
-            session: waits.then_some(receiver),
-            limit: READY_DEADLINE,
+            awaited,
+            limit,
+            ready_at,
             _secrets: Some(secrets),
         })
     }
@@ -289,21 +407,21 @@ impl Watch {
     fn grace(&self) -> Duration {
         match self.role {
             Role::Library => super::plugin::CLEANUP,
-            Role::Program(_) => LaunchSpec::DEFAULT_GRACE,
+            Role::Program(_) => {
+                let timeout = self.program.manifest.stop.timeout;
+                timeout.unwrap_or(LaunchSpec::DEFAULT_GRACE)
+            }
         }
     }
 
     /// Writes into the plugin's log, as the process's shim does.
     fn log(&self, level: Level, message: &str) {
-        let label = label(&self.plugin, self.role, self.program.of);
-        let gap = if label.is_empty() { "" } else { " " };
-        let name = self.plugin.name().as_str();
-        let message = format!("{label}{gap}{message}");
-        self.inner.logs.plugin(name, level, message);
+        let (inner, plugin) = (&self.inner, &self.plugin);
+        log(inner, plugin, self.role, self.program.of, level, message);
     }
 
     /// Decides what follows the end of an invocation; returns the next one, if there is one.
-    async fn after_exit(&mut self, exit: Exit, ran_for: Duration) -> Option<Invocation> {
+    async fn after_exit(&mut self, exit: Exit, well_for: Duration) -> Option<Invocation> {
         if let Some(isolated) = &self.isolated
             && !isolated.has_ended(&exit)
         {
@@ -321,37 +439,50 @@ impl Watch {
         }
         let decision = match self.role {
             // No library ends its process because it has done its work.
-            Role::Library => self.policy.on_failure(ran_for),
-            Role::Program(_) => self.policy.on_exit(&exit, ran_for),
+            Role::Library => self.policy.on_failure(well_for),
+            Role::Program(_) => self.policy.on_exit(&exit, well_for),
         };
+        self.follow(decision, format!("Process {exit}")).await
+    }
+
+    /// Decides what follows an invocation that was ended because it had failed; returns the next one, if there is one.
+    async fn after_failure(&mut self, message: String, well_for: Duration) -> Option<Invocation> {
+        if self.inner.is_closing() {
+            self.bury(State::Stopped, None).await;
+            return None;
+        }
+        let decision = self.policy.on_failure(well_for);
+        self.follow(decision, message).await
+    }
+
+    /// Does what was decided after an end; `message` says how that was.
+    async fn follow(&mut self, decision: Decision, message: String) -> Option<Invocation> {
         match decision {
             Decision::Finished => {
                 self.bury(State::Finished, None).await;
                 None
             }
             Decision::Failed => {
-                self.bury(State::Failed, Some(format!("Process {exit}")))
-                    .await;
+                self.bury(State::Failed, Some(message)).await;
                 None
             }
             Decision::CrashLoop => {
                 let restarts = self.policy.used();
-                let error = format!("Process {exit}; all {restarts} restarts are used up");
+                let error = format!("{message}; all {restarts} restarts are used up");
                 self.bury(State::CrashLoop, Some(error)).await;
                 None
             }
             Decision::Restart { after, left } => {
                 let left = left.map_or_else(String::new, |left| format!(" ({left} more left)"));
-                let message = format!(
+                let attempt = format!(
                     "Attempting to restart plugin in {} ms{left}...",
                     after.as_millis()
                 );
-                self.log(Level::Warn, &message);
-                self.tell(Condition::failed(State::Backoff, format!("Process {exit}")));
-                let mut letting_go = self.inner.letting_go.subscribe();
+                self.log(Level::Warn, &attempt);
+                self.tell(Condition::failed(State::Backoff, message));
                 tokio::select! {
                     () = tokio::time::sleep(after) => {}
-                    _ = letting_go.wait_for(|lets_go| *lets_go) => {
+                    () = let_go(&self.inner, self.role) => {
                         self.leave_record();
                         return None;
                     }
@@ -468,9 +599,17 @@ impl Watch {
         spec.memo = memo.to_value();
         spec.on_core_death = self.on_core_death();
         self.memo = Some(memo);
-        // An external program may know nothing of sessions.
-        let waits = self.plugin.entry.kind != PluginKind::External;
-        let session = waits.then_some(receiver);
+        let readiness = &self.program.readiness;
+        let limit = match self.role {
+            // Whoever wants it has its own idea of that.
+            Role::Library if is_first => NEVER,
+            Role::Library => NEW_DEADLINE + PROBE_DEADLINE,
+            Role::Program(_) => readiness.timeout,
+        };
+        let awaited = match self.role {
+            Role::Library => Some(Awaited::Session(receiver)),
+            Role::Program(_) => Awaited::new(&self.inner, readiness, receiver),
+        };
         let supervised = Supervised::launch(&self.inner.program, spec)
             .await
             .map_err(Step::Launch)?;
@@ -479,20 +618,17 @@ impl Watch {
         if self.isolated.is_none() || !is_first {
             self.plugin.runs_generation(number);
         }
-        // Without a session to wait for it is ready as it is, and whoever launched it finds it so.
-        if session.is_none() {
+        // Without anything to wait for it is ready as it is, and whoever launched it finds it so.
+        let ready_at = awaited.is_none().then(Instant::now);
+        if awaited.is_none() {
             self.is_ready(&supervised);
         }
         Ok(Invocation {
             supervised,
             _token: token,
-            session,
-            limit: match self.role {
-                // Whoever wants it has its own idea of that.
-                Role::Library if is_first => NEVER,
-                Role::Library => NEW_DEADLINE + PROBE_DEADLINE,
-                Role::Program(_) => READY_DEADLINE,
-            },
+            awaited,
+            limit,
+            ready_at,
             _secrets: secrets,
         })
     }

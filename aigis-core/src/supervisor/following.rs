@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::cgroup::Cgroup;
 use super::protocol::{Command, Event, announced_length, decode, encode};
 use super::record::remove_abandoned;
+use super::remarks::Remarks;
 use super::starter::ShimProcess;
 use super::{Exit, ProcessName, linux};
 use crate::config::PluginName;
@@ -54,6 +55,7 @@ pub(super) struct Launch {
 pub(super) struct State {
     pub(super) exit: Option<Exit>,
     pub(super) survivors: Vec<ProcessName>,
+    pub(super) remarks: Remarks,
     /// Set once the tree is gone: the processes that had to be killed.
     pub(super) gone: Option<Vec<ProcessName>>,
 }
@@ -129,6 +131,12 @@ pub(super) async fn watch_over(
                 state.send_modify(|state| state.survivors = survivors);
             }
             Ok(Event::TreeGone { killed }) => break Some(killed),
+            Ok(
+                event @ (Event::Ready
+                | Event::NeverReady { .. }
+                | Event::Status { .. }
+                | Event::Waiting { .. }),
+            ) => state.send_modify(|state| state.remarks.note(event)),
             // Not from a shim of this version.
             Ok(Event::Started { .. } | Event::Standing(_) | Event::LaunchFailed { .. })
             | Err(_) => {

@@ -24,6 +24,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitIdOptions, WaitOptions};
 use super::cgroup::Cgroup;
 use super::confinement::Entry;
 use super::protocol::{INVOCATION_VARIABLE, LaunchSpec, SESSION_FD_VARIABLE};
+use super::readiness::Invitation;
 use super::{Exit, ProcessName};
 
 /// How long [`kill_leftovers`] tries.
@@ -285,6 +286,29 @@ pub(super) enum Reaped {
     NoChildren,
 }
 
+/// Returns the signal of a number; the polite one if there is none of this number.
+pub(super) fn signal_of(number: i32) -> Signal {
+    if let Some(signal) = Signal::from_named_raw(number) {
+        return signal;
+    }
+    if !(1..=64).contains(&number) {
+        return Signal::TERM;
+    }
+    // SAFETY: it is a number of a signal on Linux, by the check above, and not 0. A shim only sends it, to processes
+    // of its plugin: it handles and holds back none by this value.
+    unsafe { Signal::from_raw_unchecked(number) }
+}
+
+/// Tells whether a process is of the tree below this one: alive or not yet collected.
+pub(super) fn is_descendant(pid: i32) -> bool {
+    let own = std::process::id() as i32;
+    // As deep as a tree can be and no deeper: parents may change while they are followed.
+    const DEEPEST: usize = 10_000;
+    let parent = |pid: &i32| Process::read(*pid).map(|process| process.parent);
+    let mut ancestors = std::iter::successors(parent(&pid), parent).take(DEEPEST);
+    ancestors.any(|ancestor| ancestor == own)
+}
+
 /// Collects one ended child, if there is one.
 pub(super) fn reap() -> Reaped {
     loop {
@@ -454,7 +478,7 @@ impl AsFd for Signals {
 /// Runs `path` as the plugin of `spec`, as the leader of a new session, and returns its pid.
 ///
 /// It gets nothing of this process but what is given here: default effect for every
-/// signal, none held back, `session` as its only descriptor besides the first three. It is
+/// signal, none held back, `session` and that of the `invitation` as its only descriptors besides the first three. It is
 /// killed when this thread ends, which is the only one of its process.
 pub(super) fn spawn(
     spec: &LaunchSpec,
@@ -462,6 +486,7 @@ pub(super) fn spawn(
     stdout: OwnedFd,
     stderr: OwnedFd,
     session: Option<OwnedFd>,
+    invitation: Invitation,
     confined: Entry,
 ) -> io::Result<u32> {
     let mut command = Command::new(path);
@@ -479,8 +504,14 @@ pub(super) fn spawn(
         Some(session) => command.env(SESSION_FD_VARIABLE, session.as_raw_fd().to_string()),
         None => command.env_remove(SESSION_FD_VARIABLE),
     };
+    if let Some((variable, value)) = &invitation.variable {
+        command.env(variable, value);
+    }
     let shim = rustix::process::getpid();
-    let prepare = move || prepare_child(shim, session.as_ref(), &confined);
+    let prepare = move || {
+        let passed = [session.as_ref(), invitation.descriptor.as_ref()];
+        prepare_child(shim, passed, &confined)
+    };
     // SAFETY: between fork and exec only async-signal-safe calls are allowed.
     // `prepare_child` makes plain system calls on values made before the fork, and
     // neither allocates nor locks; the shim has one thread, so no lock was held either.
@@ -489,7 +520,7 @@ pub(super) fn spawn(
 }
 
 /// Runs in the child, after its pipes and folder are in place and its mask is empty.
-fn prepare_child(shim: Pid, session: Option<&OwnedFd>, confined: &Entry) -> io::Result<()> {
+fn prepare_child(shim: Pid, passed: [Option<&OwnedFd>; 2], confined: &Entry) -> io::Result<()> {
     rustix::process::setsid()?;
     // First, since another user's process loses the signal that is asked for next.
     confined.enter()?;
@@ -501,8 +532,8 @@ fn prepare_child(shim: Pid, session: Option<&OwnedFd>, confined: &Entry) -> io::
     default_signals()?;
     // Every other descriptor above 2 is marked to be closed: the shim closed what it
     // inherited and opens none without the mark.
-    if let Some(session) = session {
-        fcntl_setfd(session, FdFlags::empty())?;
+    for descriptor in passed.into_iter().flatten() {
+        fcntl_setfd(descriptor, FdFlags::empty())?;
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ mod adoption;
 pub(crate) mod cgroup;
 mod confinement;
 mod following;
+mod holdup;
 mod link;
 mod linux;
 mod output;
@@ -26,7 +27,9 @@ mod plugin;
 mod policy;
 mod process;
 pub mod protocol;
+mod readiness;
 mod record;
+mod remarks;
 mod shim;
 mod starter;
 #[cfg(test)]
@@ -42,8 +45,9 @@ pub use adoption::{AdoptError, EndedRecord, Remains, remains};
 pub use confinement::{Confinement, Identity};
 pub use policy::{Decision, RestartPolicy};
 pub use process::{LaunchError, StopReport, Supervised};
-pub use protocol::{Grant, LaunchFailure, LaunchSpec, MAX_GRANT_BYTES, Standing};
+pub use protocol::{Grant, LaunchFailure, LaunchSpec, MAX_GRANT_BYTES, ReadySign, Standing};
 pub use record::{Ended, ShimRecord};
+pub use remarks::Remarks;
 pub use shim::{SHIM_ARGUMENT, shim_main};
 
 /// How a launched plugin ended.

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use rustix::fs::{Access, access};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Signal;
 
 use super::confinement::Entry;
 use super::linux::{self, Reaped};
 use super::output::Output;
 use super::protocol::{Grant, LaunchFailure, LaunchSpec, MAX_GRANT_BYTES};
+use super::readiness::Readiness;
 use super::record::OwnRecord;
 use super::tree::Stop;
 use crate::logging::Stream;
@@ -27,6 +29,7 @@ pub(super) struct Started {
     pub(super) pid: i32,
     pub(super) start_time: u64,
     pub(super) outputs: [Output; 2],
+    pub(super) readiness: Readiness,
 }
 
 /// Launches the plugin and notes it in the record.
@@ -45,10 +48,13 @@ pub(super) fn start(
     let session = spec.session.as_ref().map(session_pipe).transpose()?;
     let (stdout, stdout_end) = output_pipe().map_err(system("create a pipe"))?;
     let (stderr, stderr_end) = output_pipe().map_err(system("create a pipe"))?;
+    let (readiness, invitation) = Readiness::invite(spec)?;
     let (confined, report) =
         Entry::new(&spec.confinement).map_err(|error| confinement_failure(CGROUP, &error))?;
     // What is on the child's side is closed on this one when `spawn` is over.
-    let spawned = linux::spawn(spec, &path, stdout_end, stderr_end, session, confined);
+    let spawned = linux::spawn(
+        spec, &path, stdout_end, stderr_end, session, invitation, confined,
+    );
     let pid = spawned.map_err(|error| match report.failed() {
         Some(what) => confinement_failure(what, &error),
         None => exec_failure(&path, &error),
@@ -56,7 +62,7 @@ pub(super) fn start(
     // It cannot be missing: until it is collected even a dead child is shown.
     let start_time = linux::Process::read(pid as i32).map_or(0, |process| process.start_time);
     if let Err(error) = record.started(pid, start_time) {
-        let mut stop = Stop::new(pid as i32, spec.confinement.group());
+        let mut stop = Stop::new(pid as i32, spec.confinement.group(), Signal::TERM);
         stop.begin(Duration::ZERO);
         while linux::reap() != Reaped::NoChildren {
             stop.advance();
@@ -74,6 +80,7 @@ pub(super) fn start(
             Output::new(stdout, Stream::Stdout, redactor.clone()),
             Output::new(stderr, Stream::Stderr, redactor),
         ],
+        readiness,
     })
 }
 

@@ -18,6 +18,7 @@ use super::following::{
 };
 use super::protocol::{Command, Event, LaunchFailure, LaunchSpec, encode};
 use super::record::remove_abandoned;
+use super::remarks::Remarks;
 use super::starter::ShimProcess;
 use super::{Exit, ProcessName, linux};
 use crate::config::{OnCoreDeath, PluginName};
@@ -375,6 +376,37 @@ impl Supervised {
                 killed: Vec::new(),
                 survivors: Vec::new(),
             },
+        }
+    }
+
+    /// Returns what the plugin and its shim have said of it last.
+    pub fn remarks(&self) -> Remarks {
+        self.state.borrow().remarks.clone()
+    }
+
+    /// Waits until there is something else to say than `seen`.
+    ///
+    /// May be called any number of times, by anybody, and dropped at any point; never returns once nothing more can come.
+    pub async fn more_remarks(&self, seen: &Remarks) -> Remarks {
+        let mut state = self.state.clone();
+        let more = state.wait_for(|state| state.remarks != *seen).await;
+        match more.map(|state| state.remarks.clone()) {
+            Ok(remarks) => remarks,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Waits until the plugin has said that it is ready, as its spec's `ready` asks for.
+    ///
+    /// # Errors
+    ///
+    /// It cannot say so any more, and why. Its end is no reason: [`wait`](Self::wait) tells that.
+    pub async fn ready(&self) -> Result<(), String> {
+        let mut state = self.state.clone();
+        let said = state.wait_for(|state| state.remarks.ready.is_some()).await;
+        match said.map(|state| state.remarks.ready.clone()) {
+            Ok(ready) => ready.unwrap_or(Ok(())),
+            Err(_) => std::future::pending().await,
         }
     }
 

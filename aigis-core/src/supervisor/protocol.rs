@@ -27,6 +27,12 @@ pub const SESSION_FD_VARIABLE: &str = "AIGIS_SESSION_FD";
 /// The environment variable that marks every process of one launch, wherever it goes.
 pub const INVOCATION_VARIABLE: &str = "AIGIS_INVOCATION";
 
+/// The environment variable that tells a plugin which descriptor to write a line to when it is ready.
+pub const READY_FD_VARIABLE: &str = "AIGIS_READY_FD";
+
+/// The environment variable that tells a plugin where `sd_notify` says that it is ready.
+pub const NOTIFY_VARIABLE: &str = "NOTIFY_SOCKET";
+
 /// The longest message, in bytes.
 pub(super) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -79,6 +85,28 @@ pub struct LaunchSpec {
     /// What the next core is to know of this launch; the shim keeps it, and does not look into it.
     #[serde(default)]
     pub memo: Value,
+    /// The number of the signal that asks the tree to end.
+    #[serde(default = "terminate")]
+    pub stop_signal: i32,
+    /// What the plugin says or prints when it is ready, if its shim is to listen for that.
+    #[serde(default)]
+    pub ready: Option<ReadySign>,
+}
+
+fn terminate() -> i32 {
+    nix::libc::SIGTERM
+}
+
+/// What a plugin's shim takes for its word that it is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadySign {
+    /// `READY=1` on the socket that [`NOTIFY_VARIABLE`] names, from a process of its tree.
+    Notify,
+    /// A line on the descriptor that [`READY_FD_VARIABLE`] names.
+    Line,
+    /// A line on one of its outputs that matches this regular expression.
+    Log(String),
 }
 
 impl LaunchSpec {
@@ -113,6 +141,8 @@ impl LaunchSpec {
             grace_ms: LaunchSpec::DEFAULT_GRACE.as_millis() as u64,
             on_core_death: OnCoreDeath::Stop,
             memo: Value::Null,
+            stop_signal: terminate(),
+            ready: None,
         }
     }
 
@@ -270,6 +300,23 @@ pub enum Event {
     LaunchFailed {
         /// Why.
         failure: LaunchFailure,
+    },
+    /// The plugin has said that it is ready, as its spec's `ready` asks for.
+    Ready,
+    /// The plugin cannot say any more that it is ready.
+    NeverReady {
+        /// Why.
+        reason: String,
+    },
+    /// What the plugin says of how it is, with `STATUS=`.
+    Status {
+        /// Its words.
+        text: String,
+    },
+    /// The tree has been told to end, and these processes have not ended yet.
+    Waiting {
+        /// The first few dozen of them.
+        processes: Vec<ProcessName>,
     },
     /// The leader has ended; parts of its tree may still run.
     Exited {

@@ -14,11 +14,13 @@ use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::cgroup::Cgroup;
+use super::holdup::Holdup;
 use super::link::{Core, Door, hear_out, read_spec, timespec};
 use super::linux::{self, Notice, Reaped, Signals};
 use super::output::Output;
 use super::plugin::{self, command_line};
 use super::protocol::{Command, Event, LaunchFailure, LaunchSpec, PROTOCOL_VERSION, Standing};
+use super::readiness::Readiness;
 use super::record::{OwnRecord, socket_of};
 use super::tree::{Progress, Stop};
 use super::{Exit, ProcessName};
@@ -86,6 +88,8 @@ struct Shim {
     /// How the leader ended, once it has.
     exit: Option<Exit>,
     stop: Stop,
+    holdup: Holdup,
+    readiness: Readiness,
     outputs: [Output; 2],
     group: Option<Cgroup>,
     grace: Duration,
@@ -158,7 +162,13 @@ impl Shim {
             leader: started.pid,
             start_time: started.start_time,
             exit: None,
-            stop: Stop::new(started.pid, spec.confinement.group()),
+            stop: Stop::new(
+                started.pid,
+                spec.confinement.group(),
+                linux::signal_of(spec.stop_signal),
+            ),
+            holdup: Holdup::default(),
+            readiness: started.readiness,
             outputs: started.outputs,
             group: spec.confinement.group(),
             grace: spec.grace(),
@@ -180,10 +190,18 @@ impl Shim {
                 self.lose_core();
             }
             let ready = self.wait(&core, signals);
-            for (output, ready) in self.outputs.iter_mut().zip(ready.outputs) {
+            for (number, (output, ready)) in self.outputs.iter_mut().zip(ready.outputs).enumerate()
+            {
                 if ready {
-                    output.read(&mut self.buffer, &mut self.log);
+                    let count = output.read(&mut self.buffer, &mut self.log);
+                    self.readiness.printed(number, &self.buffer[..count]);
                 }
+            }
+            if ready.sign {
+                self.readiness.read(&mut self.log);
+            }
+            for event in self.readiness.news(self.exit.is_some()) {
+                core.send(&event);
             }
             if ready.core {
                 self.hear(&mut core);
@@ -217,6 +235,9 @@ impl Shim {
                     self.log.push(Timestamp::now(), Level::Error, message);
                     core.send(&Event::Stuck { survivors });
                 }
+            }
+            if let Some(processes) = self.holdup.look(self.stop.has_begun()) {
+                core.send(&Event::Waiting { processes });
             }
             if self.gives_up(&core) {
                 break;
@@ -258,9 +279,15 @@ impl Shim {
 
     /// Sleeps until something happens.
     fn wait<'a>(&'a self, core: &'a Core, signals: &'a Signals) -> Ready {
-        let timeout = self
-            .stop
-            .deadline()
+        let deadlines = [
+            self.stop.deadline(),
+            self.holdup.deadline(),
+            self.readiness.deadline(),
+        ];
+        let timeout = deadlines
+            .into_iter()
+            .flatten()
+            .min()
             .map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
         // What is of no interest is replaced by the signals without any event asked for.
         let wanted = |descriptor: Option<BorrowedFd<'a>>| match descriptor {
@@ -274,16 +301,18 @@ impl Shim {
             wanted(Some(self.door.as_fd())),
             wanted(stdout.descriptor()),
             wanted(stderr.descriptor()),
+            wanted(self.readiness.descriptor()),
         ];
         // An error can only be an interruption or a lack of memory: look again either way.
         let _ = poll(&mut descriptors, timeout.as_ref());
-        let [signals, core, door, stdout, stderr] =
+        let [signals, core, door, stdout, stderr, sign] =
             descriptors.map(|descriptor| !descriptor.revents().is_empty());
         Ready {
             signals,
             core,
             door,
             outputs: [stdout, stderr],
+            sign,
         }
     }
 
@@ -362,6 +391,9 @@ impl Shim {
             stopping: self.stop.has_begun(),
             memo: record.memo.clone(),
         }));
+        for event in self.readiness.known() {
+            core.send(&event);
+        }
     }
 
     /// Tells whether to leave what cannot be ended to nobody: there is no core to tell.
@@ -437,6 +469,7 @@ struct Ready {
     core: bool,
     door: bool,
     outputs: [bool; 2],
+    sign: bool,
 }
 
 fn list(processes: &[ProcessName]) -> String {

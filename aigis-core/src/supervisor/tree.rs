@@ -30,6 +30,8 @@ pub(super) struct Stop {
     leader: i32,
     /// What holds all of the tree, if there is one.
     group: Option<Cgroup>,
+    /// What asks the tree to end.
+    signal: Signal,
     phase: Phase,
     killed: Vec<ProcessName>,
     /// There was no grace to begin with.
@@ -84,10 +86,11 @@ pub(super) enum Progress {
 }
 
 impl Stop {
-    pub(super) fn new(leader: i32, group: Option<Cgroup>) -> Stop {
+    pub(super) fn new(leader: i32, group: Option<Cgroup>, signal: Signal) -> Stop {
         Stop {
             leader,
             group,
+            signal,
             phase: Phase::Running,
             killed: Vec::new(),
             immediate: false,
@@ -124,7 +127,7 @@ impl Stop {
                 if grace.is_zero() {
                     self.immediate = true;
                 } else {
-                    signal_all(self.leader, Signal::TERM, &mut asked);
+                    signal_all(self.leader, self.signal, &mut asked);
                 }
                 self.phase = Phase::Terminating {
                     until,
@@ -187,7 +190,7 @@ impl Stop {
         } = &mut self.phase
             && now < *until
         {
-            signal_all(self.leader, Signal::TERM, asked);
+            signal_all(self.leader, self.signal, asked);
             again.next = now + again.wait;
             again.wait *= 2;
             return Progress::Quiet;
@@ -269,7 +272,7 @@ fn signal_all(leader: i32, signal: Signal, asked: &mut Asked) -> Vec<Process> {
     all
 }
 
-fn names(processes: Vec<Process>) -> Vec<ProcessName> {
+pub(super) fn names(processes: Vec<Process>) -> Vec<ProcessName> {
     processes
         .iter()
         .take(MOST_NAMES)

@@ -99,7 +99,9 @@ fn without_a_core_every_command_says_so_in_one_line() {
         &["call", "a.b"],
         &["reload", "a"],
         &["stop", "a"],
+        &["stop", "a", "b"],
         &["start", "a"],
+        &["restart", "a"],
         &["shutdown"],
         &["repl"],
     ] {
@@ -125,7 +127,7 @@ fn lists_as_json_have_exactly_the_documented_keys() {
                 "name": "greeter", "kind": "core", "state": "ready", "pid": 4711, "restarts": 0,
                 "generation": 1, "source": "../greeter", "error": null, "generations": [],
                 "crash": null, "slow_calls": [], "overdue_calls": [], "serving": [],
-                "isolated": null, "processes": [], "in_config": true
+                "isolated": null, "processes": [], "in_config": true, "waits_for": []
             }])
         );
         let ended = aigis(home, &["skills", "--json", "--plugin", "greeter"]);
@@ -227,7 +229,7 @@ fn steps_of_a_plugin_and_how_they_fail() {
             "{\"name\":\"greeter\",\"kind\":\"core\",\"state\":\"ready\",\"pid\":4711,\
              \"restarts\":0,\"generation\":1,\"source\":\"../greeter\",\"error\":null,\
              \"generations\":[],\"crash\":null,\"slow_calls\":[],\"overdue_calls\":[],\"serving\":[],\
-             \"isolated\":null,\"processes\":[],\"in_config\":true}\n",
+             \"isolated\":null,\"processes\":[],\"in_config\":true,\"waits_for\":[]}\n",
             "",
         );
         check(

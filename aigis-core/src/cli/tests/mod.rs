@@ -94,6 +94,7 @@ fn status(name: &str, state: State) -> PluginStatus {
         isolated: None,
         processes: Vec::new(),
         in_config: true,
+        waits_for: Vec::new(),
     }
 }
 

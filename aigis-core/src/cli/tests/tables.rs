@@ -6,6 +6,7 @@ use super::super::table;
 use super::status;
 use crate::config::PluginKind;
 use crate::host::{Crash, Isolation, OverdueCall, ProcessStatus, SkillInfo, SlowCall, State};
+use crate::supervisor::ProcessName;
 
 #[test]
 fn plugins_are_aligned_and_errors_stand_below() {
@@ -78,6 +79,8 @@ fn several_processes_stand_below() {
         restarts,
         started: pid.map(|_| "2026-01-01T00:00:00Z".to_owned()),
         error: None,
+        says: None,
+        waiting_for: Vec::new(),
     };
     web.processes = vec![process(Some(0), State::Ready, Some(12), 0)];
     assert_eq!(table::plugins(&[web.clone()]).lines().count(), 2);
@@ -96,6 +99,36 @@ fn several_processes_stand_below() {
             "  library: ready, process 11, 1 restart",
             "  instance 0: ready, process 12",
             "  instance 1: backoff, 3 restarts",
+        ]
+    );
+}
+
+#[test]
+fn what_is_waited_for_stands_below() {
+    let mut web = status("web", State::Stopping);
+    web.waits_for = vec!["db".to_owned(), "cache".to_owned()];
+    let sleep = |pid| ProcessName {
+        pid,
+        name: "sleep".to_owned(),
+    };
+    web.processes = vec![ProcessStatus {
+        started: None,
+        instance: Some(0),
+        state: State::Ready,
+        pid: Some(12),
+        restarts: 0,
+        error: None,
+        says: Some("almost\u{1b} there".to_owned()),
+        waiting_for: vec![sleep(13), sleep(14)],
+    }];
+    let table = table::plugins(&[web]);
+    let below: Vec<&str> = table.lines().skip(2).collect();
+    assert_eq!(
+        below,
+        [
+            "  waits for: db, cache",
+            "  says: almost\\u{1b} there",
+            "  stopping: waiting for sleep (13), sleep (14)",
         ]
     );
 }

@@ -145,6 +145,7 @@ fn value(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> f64 {
 fn plugin(name: &str, state: State) -> PluginStatus {
     PluginStatus {
         in_config: true,
+        waits_for: Vec::new(),
         name: name.to_owned(),
         kind: PluginKind::External,
         state,
@@ -176,6 +177,8 @@ fn the_whole_page_is_of_the_format() {
     let source = "C:\\plugins\n\"quoted\", and = with {braces} ü";
     let process = |instance, pid| ProcessStatus {
         started: None,
+        says: None,
+        waiting_for: Vec::new(),
         instance,
         state: State::Ready,
         pid,

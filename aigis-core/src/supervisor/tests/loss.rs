@@ -315,3 +315,27 @@ fn what_core_and_shim_left_behind_together_is_ended_by_the_next_launch() {
         assert_eq!(plugin.wait().await, Exit::Code(0));
     });
 }
+
+/// Signals that a parent's death brings come when the thread ends that has forked, not only with its process.
+#[test]
+fn a_plugin_does_not_end_with_the_thread_that_launched_it() {
+    let place = Place::new();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let script =
+        "echo ready; while ! test -e go; do sleep 0.01; done; echo still here; exec sleep 1000";
+    let spec = place.script(script);
+    let handle = runtime.handle().clone();
+    let launched = std::thread::spawn(move || handle.block_on(launch(spec)));
+    let plugin = launched.join().expect("no panic").expect("it is launched");
+    runtime.block_on(async {
+        place.wait_for("INFO : ready").await;
+        std::fs::write(place.path("go"), "").expect("writes");
+        place.wait_for("INFO : still here").await;
+        assert!(is_alive(plugin.pid()));
+        plugin.kill().await;
+    });
+}

@@ -9,6 +9,7 @@ mod loss;
 mod messages;
 mod output;
 mod policy;
+mod ready;
 mod stop;
 mod survival;
 
@@ -30,6 +31,11 @@ const CORE_ARGUMENT: &str = "__core";
 
 /// The same, of a core that lets its plugin outlive it.
 const KEEPING_CORE_ARGUMENT: &str = "__keeping-core";
+/// The argument that makes the test program a plugin that says how it is.
+const NOTIFY_ARGUMENT: &str = "__notify";
+
+/// The argument that makes the test program a plugin that closes what it has inherited.
+const CLOSE_ARGUMENT: &str = "__close";
 
 /// The longest that a test may take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -53,6 +59,8 @@ extern "C" fn before_main() {
             }
             exit(0)
         }
+        Some(NOTIFY_ARGUMENT) => ready::notify_main(&args.collect::<Vec<_>>()),
+        Some(CLOSE_ARGUMENT) => ready::close_main(),
         _ => {}
     }
 }
