@@ -78,7 +78,7 @@ fn instances_share_the_calls_and_are_restarted_one_by_one() {
         assert!(line.contains(&format!(" : [{number}] mill ")), "{line}");
     }
     let table = home.aigis(&["status"]).exited(0).stdout;
-    let line = format!("  instance 1: ready, process {}\n", pids[1]);
+    let line = format!("  instance 1: ready, process {}, ", pids[1]);
     assert!(table.contains(&line), "{table}");
 
     // One that is killed while it is called: its caller hears so, the others go on.

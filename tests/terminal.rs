@@ -129,6 +129,11 @@ fn lists_have_their_form(home: &TestHome) {
     let mut status = list("status");
     let bytes = status[0]["generations"][0]["bytes"].take();
     assert!(bytes.as_u64().is_some_and(|bytes| bytes > 0), "{bytes}");
+    let started = status[0]["started"].take();
+    assert!(
+        started.as_str().is_some_and(|time| time.ends_with('Z')),
+        "{started}"
+    );
     assert_eq!(
         status,
         json!([{
@@ -148,7 +153,14 @@ fn lists_have_their_form(home: &TestHome) {
             "overdue_calls": [],
             "serving": [],
             "isolated": null,
-            "processes": [], "in_config": true,
+            "processes": [],
+            "in_config": true,
+            "cpu_ms": null,
+            "cpu_percent": null,
+            "memory_bytes": null,
+            "tree": null,
+            "started": null,
+            "last_exit": null,
         }])
     );
     let skills = list("skills");
@@ -176,6 +188,8 @@ fn lists_have_their_form(home: &TestHome) {
     // For people.
     let ran = home.aigis(&["status"]).exited(0);
     assert!(ran.stdout.starts_with("NAME"), "{ran:?}");
+    let core = format!("aigis {}: process ", env!("CARGO_PKG_VERSION"));
+    assert!(ran.stdout.contains(&core), "{ran:?}");
     let ran = home.aigis(&["skills"]).exited(0);
     assert!(ran.stdout.contains("desk.greet"), "{ran:?}");
     assert!(ran.stdout.contains("Greets `name`."), "{ran:?}");

@@ -72,7 +72,7 @@ impl Home {
         self.root.join("run")
     }
 
-    /// Returns the folder of the folders of other users.
+    /// Returns the folder of what is for other users.
     pub(crate) fn users(&self) -> PathBuf {
         self.root.join("users")
     }
@@ -80,6 +80,11 @@ impl Home {
     /// Returns the folder that belongs to another user, whose processes find their session there.
     pub(crate) fn user(&self, uid: u32) -> PathBuf {
         self.users().join(uid.to_string())
+    }
+
+    /// Returns where it is written down what secrets have been delivered to where.
+    pub(crate) fn delivered(&self) -> PathBuf {
+        self.run().join("secrets")
     }
 
     /// Returns the socket that sessions connect to.
@@ -106,6 +111,7 @@ impl Home {
             "run/shims",
             "run/libraries",
             "run/settings",
+            "run/secrets",
         ] {
             let folder = self.root.join(name);
             make(&folder)?;

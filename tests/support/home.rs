@@ -1,6 +1,7 @@
 //! A home folder of a test's own.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -52,11 +53,14 @@ impl TestHome {
         path
     }
 
-    /// Writes a file below the home, with the folders on the way.
+    /// Writes a file below the home, with the folders on the way. A secret is nobody else's to read.
     pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) {
-        let path = self.path().join(path);
-        fs::create_dir_all(path.parent().expect("is below the home")).expect("makes folders");
-        fs::write(path, content).expect("writes");
+        let file = self.path().join(path);
+        fs::create_dir_all(file.parent().expect("is below the home")).expect("makes folders");
+        fs::write(&file, content).expect("writes");
+        if path.starts_with("secrets/") {
+            fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("ours");
+        }
     }
 
     /// Reads a file below the home; empty if it is not there.

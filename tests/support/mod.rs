@@ -9,6 +9,7 @@ pub(crate) mod python;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use aigis_core::host::ProcessStatus;
 use aigis_core::{Host, PluginStatus, State};
 
 /// How long anything may take before a test gives up: machines that run tests are slow and busy.
@@ -53,6 +54,19 @@ pub(crate) fn is_alive(pid: u32) -> bool {
         .ok()
         .and_then(|stat| stat.rsplit_once(')').map(|(_, rest)| rest.to_owned()))
         .is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// Returns the processes of a plugin without what they use, which is never the same twice.
+pub(crate) fn unmeasured(status: &PluginStatus) -> Vec<ProcessStatus> {
+    let processes = status.processes.iter().cloned();
+    let bare = processes.map(|process| ProcessStatus {
+        cpu_ms: None,
+        cpu_percent: None,
+        memory_bytes: None,
+        tree: None,
+        ..process
+    });
+    bare.collect()
 }
 
 /// Waits until a plugin has come to a state; for those that come and go by themselves.

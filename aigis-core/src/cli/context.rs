@@ -8,8 +8,9 @@ use aigis_plugin_api::{Session, Value, codec};
 use serde::Serialize;
 
 use super::error::{CliError, Exit};
+use super::units;
 use crate::home::Home;
-use crate::host::{PluginStatus, SkillInfo};
+use crate::host::{CoreStatus, PluginStatus, SkillInfo};
 use crate::registry::nearest;
 
 /// How long a command waits for a step of a plugin's life: a build takes as long as it takes, and a core that goes
@@ -66,14 +67,20 @@ impl Context {
         Home::new(&self.home).map_err(CliError::system("the home cannot be found"))
     }
 
-    /// Tells whether people see the output on a terminal.
+    /// Returns where people's output goes.
+    pub(super) fn stderr(&mut self) -> &mut dyn Write {
+        &mut self.err
+    }
+
+    /// Tells whether standard output is a terminal.
     pub(super) fn is_terminal(&self) -> bool {
         self.pretty
     }
 
-    /// Returns where people's output goes.
-    pub(super) fn stderr(&mut self) -> &mut dyn Write {
-        &mut self.err
+    /// Returns how many columns standard output has, if it is a terminal.
+    pub(super) fn width(&self) -> Option<usize> {
+        let (columns, _) = units::screen().filter(|_| self.pretty)?;
+        Some(columns)
     }
 
     /// Writes a line for people.
@@ -191,6 +198,11 @@ pub(super) fn unknown_plugin(name: &str, all: &[PluginStatus]) -> CliError {
 /// Whatever ended the call.
 pub(super) fn statuses(session: &Session) -> Result<Vec<PluginStatus>, CliError> {
     Ok(session.call("aigis.status", ())?)
+}
+
+/// Asks the core how it is itself; one of an earlier version does not say.
+pub(super) fn core(session: &Session) -> Option<CoreStatus> {
+    session.call("aigis.core", ()).ok()
 }
 
 /// Asks the core what it offers.

@@ -130,7 +130,7 @@ pub(super) fn start(
         }
         if left().is_zero() {
             console.clear();
-            ctx.write(&table::plugins(&statuses))?;
+            ctx.write(&table::plugins(&statuses, ctx.width()))?;
             return Err(CliError::NotSettled {
                 names: waiting,
                 after: timeout,
@@ -139,7 +139,7 @@ pub(super) fn start(
         console.show(&format!("waiting for {}", waiting.join(", ")));
     };
     console.clear();
-    ctx.write(&table::plugins(&statuses))?;
+    ctx.write(&table::plugins(&statuses, ctx.width()))?;
     let failed: Vec<String> = statuses
         .into_iter()
         .filter(|status| status.state.is_failure())

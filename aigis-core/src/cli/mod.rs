@@ -31,6 +31,8 @@ mod stop;
 mod table;
 #[cfg(test)]
 mod tests;
+mod top;
+mod units;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,6 +73,7 @@ struct Cli {
 enum Command {
     BuildAndRun(build_and_run::BuildAndRunArgs),
     Status(status::StatusArgs),
+    Top(top::TopArgs),
     Skills(skills::SkillsArgs),
     Call(call::CallArgs),
     Logs(logs::LogsArgs),
@@ -117,6 +120,7 @@ fn run(command: &Command, ctx: &mut Context) -> Result<Exit, CliError> {
     match command {
         Command::BuildAndRun(args) => build_and_run::run(args, ctx),
         Command::Status(args) => status::run(args, ctx),
+        Command::Top(args) => top::run(args, ctx),
         Command::Skills(args) => skills::run(args, ctx),
         Command::Call(args) => call::run(args, ctx),
         Command::Logs(args) => logs::run(args, ctx),

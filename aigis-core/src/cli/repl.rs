@@ -89,7 +89,7 @@ fn one_line(line: &str, link: &mut Link, ctx: &mut Context) -> Result<bool, CliE
         Line::Help => ctx.tell(HELP),
         Line::Status => {
             let statuses = link.ask(ctx, context::statuses)?;
-            ctx.write(&table::plugins(&statuses))?;
+            ctx.write(&table::plugins(&statuses, ctx.width()))?;
         }
         Line::Skills { prefix } => {
             let mut skills = link.ask(ctx, context::skills)?;

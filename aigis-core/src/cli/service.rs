@@ -200,6 +200,12 @@ mod tests {
             serving: Vec::new(),
             isolated: None,
             processes: Vec::new(),
+            cpu_ms: None,
+            cpu_percent: None,
+            memory_bytes: None,
+            tree: None,
+            started: None,
+            last_exit: None,
         }
     }
 

@@ -4,7 +4,7 @@ use super::context::{self, Context};
 use super::error::{CliError, Exit};
 use super::table;
 
-/// Show every plugin's state
+/// Show every plugin's state, and what it uses
 #[derive(Debug, clap::Args)]
 pub(super) struct StatusArgs {
     /// Print a JSON list
@@ -13,10 +13,16 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) fn run(args: &StatusArgs, ctx: &mut Context) -> Result<Exit, CliError> {
-    let statuses = context::statuses(&ctx.session()?)?;
-    match args.json {
-        true => ctx.write_json(&statuses)?,
-        false => ctx.write(&table::plugins(&statuses))?,
+    let session = ctx.session()?;
+    let statuses = context::statuses(&session)?;
+    if args.json {
+        ctx.write_json(&statuses)?;
+        return Ok(Exit::Ok);
     }
+    let mut text = table::plugins(&statuses, ctx.width());
+    if let Some(core) = context::core(&session) {
+        text = format!("{text}\n{}\n", table::core(&core));
+    }
+    ctx.write(&text)?;
     Ok(Exit::Ok)
 }

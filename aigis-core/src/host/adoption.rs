@@ -5,9 +5,10 @@
 //! plugin, it is prepared only if something of it has changed or if it has a library, and what is missing
 //! is launched: a process that ended meanwhile has ended now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
@@ -18,10 +19,11 @@ use super::plugin::{Plugin, Running};
 use super::prepare::Prepared;
 use super::process::{self, Program, Start};
 use super::readiness;
-use super::secrets::Delivered;
+use super::secrets::{self, Delivered};
+use super::secrets_place::Place;
 use super::step::StepError;
 use super::{Inner, full_message};
-use crate::config::Manifest;
+use crate::config::{Manifest, PluginName};
 use crate::logging::Level;
 use crate::supervisor::{EndedRecord, Remains, ShimRecord, Supervised, remains};
 
@@ -94,8 +96,8 @@ pub(super) struct Adopted {
     /// The config entry is another.
     changed: bool,
     absent: Vec<Absent>,
-    /// What the processes have been given; those that have ended may be the last to have it.
-    _secrets: Arc<Delivered>,
+    /// What the processes have been given, until it is known who is launched with it.
+    _secrets: Vec<Arc<Delivered>>,
 }
 
 impl Adopted {
@@ -225,13 +227,11 @@ impl Inner {
             // One with a library is started as a whole: what it did before, it did with another.
             plugin.entry.fingerprint() == memo.entry && !memo.has_library
         });
-        match (process, memo.instance) {
-            (Some(ended), Some(number)) if same => {
-                let family = families.entry(name).or_default();
-                family.insert(number, (memo, FoundProcess::Ended(ended)));
-            }
-            // Nobody has them any more.
-            _ => drop(Delivered::taken_over(memo.secrets)),
+        if let (Some(ended), Some(number)) = (process, memo.instance)
+            && same
+        {
+            let family = families.entry(name).or_default();
+            family.insert(number, (memo, FoundProcess::Ended(ended)));
         }
     }
 
@@ -239,18 +239,10 @@ impl Inner {
     fn clear(self: &Arc<Self>, name: &str, remains: Remains) {
         let (inner, of) = (Arc::clone(self), name.to_owned());
         let task = self.runtime.spawn(async move {
-            let memo = match &remains {
-                Remains::Running(_, standing) => Memo::read(&standing.memo),
-                Remains::Unreachable { record, .. } => {
-                    record.as_ref().and_then(|it| Memo::read(&it.memo))
-                }
-                _ => None,
-            };
             for survivor in remains.clear().await {
                 let message = format!("{survivor} of {of} could not be ended");
                 inner.logs.core(Level::Error, message);
             }
-            drop(memo.map(|memo| Delivered::taken_over(memo.secrets)));
         });
         if let Ok(plugin) = self.find(name) {
             plugin.left().in_the_way.push(task);
@@ -270,9 +262,9 @@ impl Inner {
                      cannot be used any more"
                 );
                 self.logs.core(Level::Warn, message);
-                for (memo, found) in family.into_values() {
+                for (_, found) in family.into_values() {
                     if let FoundProcess::Running(supervised) = found {
-                        self.end_in_background(plugin, *supervised, memo);
+                        self.end_in_background(plugin, *supervised);
                     }
                 }
                 return;
@@ -282,17 +274,16 @@ impl Inner {
             return;
         };
         let changed = newest.entry != plugin.entry.fingerprint();
-        let files = family.values().flat_map(|(memo, _)| memo.secrets.clone());
-        let mut files: Vec<_> = files.collect();
-        files.dedup();
-        let secrets = Arc::new(Delivered::taken_over(files));
+        let secrets = self.take_over_secrets(name, &manifest, &family);
+        let of_newest = newest.secrets_record.as_ref();
+        let of_newest = of_newest.and_then(|record| secrets.get(record.as_path()));
         plugin.has_order(&manifest);
         let program = Program {
             readiness: readiness::of(&manifest),
             manifest,
             launch: newest.line(),
             of: newest.of,
-            secrets: Arc::new(Mutex::new(Arc::downgrade(&secrets))),
+            secrets: Arc::new(Mutex::new(of_newest.map_or_else(Weak::new, Arc::downgrade))),
             has_library: newest.has_library,
         };
         let mut running = plugin.lock_running();
@@ -311,7 +302,10 @@ impl Inner {
                         plugin.entry.kind,
                         supervised.started_at()
                     );
-                    let how = Start::TakenOver(supervised, Box::new(memo), Arc::clone(&secrets));
+                    let own = memo.secrets_record.as_ref();
+                    let own = own.and_then(|record| secrets.get(record.as_path()));
+                    let own = own.map(Arc::clone);
+                    let how = Start::TakenOver(supervised, Box::new(memo), own);
                     match process::begin(self, plugin, &program, number, how) {
                         Ok(process) => {
                             running.take_in(process);
@@ -331,16 +325,56 @@ impl Inner {
             program,
             changed,
             absent,
-            _secrets: secrets,
+            _secrets: secrets.into_values().collect(),
         });
     }
 
-    fn end_in_background(self: &Arc<Self>, plugin: &Plugin, supervised: Supervised, memo: Memo) {
+    /// Takes shares in the secrets of processes that run, by the records of them, and keeps these out of the log.
+    fn take_over_secrets(
+        &self,
+        name: &PluginName,
+        manifest: &Manifest,
+        family: &Family,
+    ) -> HashMap<PathBuf, Arc<Delivered>> {
+        let mut shares = HashMap::new();
+        // Those that are delivered next may be others.
+        let mut values = secrets::values(&manifest.secrets, &self.home.secrets(name));
+        for (memo, found) in family.values() {
+            // Those of what has ended have gone with it.
+            let (Some(record), FoundProcess::Running(supervised)) = (&memo.secrets_record, found)
+            else {
+                continue;
+            };
+            let record = record.as_path();
+            if shares.contains_key(record) {
+                continue;
+            }
+            match Delivered::taken_over(&self.home, record) {
+                Ok(delivered) => {
+                    let folder = delivered.place().map(Place::folder);
+                    values.extend(folder.into_iter().flat_map(secrets::all_values));
+                    shares.insert(record.to_owned(), Arc::new(delivered));
+                }
+                Err(error) => {
+                    let message = format!(
+                        "the secrets of process {} of {name} may be gone: their record `{}` cannot be taken \
+                         over: {error}; a restart of the plugin delivers them again",
+                        supervised.pid(),
+                        record.display()
+                    );
+                    self.logs.core(Level::Warn, message);
+                }
+            }
+        }
+        self.logs.keep(name.as_str(), &manifest.log, values);
+        shares
+    }
+
+    fn end_in_background(self: &Arc<Self>, plugin: &Plugin, supervised: Supervised) {
         let task = self.runtime.spawn(async move {
             supervised
                 .stop(crate::supervisor::LaunchSpec::DEFAULT_GRACE)
                 .await;
-            drop(Delivered::taken_over(memo.secrets));
         });
         plugin.left().in_the_way.push(task);
     }

@@ -12,7 +12,9 @@ use super::limits::MessageLimits;
 use super::metrics::{Endpoint, Metrics, MetricsAddress};
 use super::plugin::Plugin;
 use super::portable::Portables;
-use super::{Host, HostHandle, Inner, Observer, Phase, Threads, adoption, boot, core_skills};
+use super::{
+    Host, HostHandle, Inner, Observer, Phase, Threads, adoption, boot, core_skills, secrets_place,
+};
 use crate::build::{BuildFolders, Builder, Sdk, SdkCrate, Toolchain};
 use crate::config::{Config, PluginEntry, PluginName, Standing};
 use crate::home::{Home, LockError, at};
@@ -257,6 +259,7 @@ impl HostBuilder {
         let takes_over = lock.is_none();
         if !takes_over {
             clear(&home.run().join("libraries"));
+            secrets_place::clear_up(&home);
         }
         let program = match self.program {
             Some(program) => program,
@@ -323,6 +326,7 @@ impl HostBuilder {
             cgroups: OnceLock::new(),
             metrics: OnceLock::new(),
             metrics_endpoint: Mutex::default(),
+            samples: Default::default(),
             cancel: Arc::default(),
             phase: Mutex::new(Phase::Open),
             changed: Condvar::new(),

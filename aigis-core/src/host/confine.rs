@@ -197,6 +197,11 @@ struct Found {
     entry: Option<User>,
 }
 
+/// Returns who the processes of a plugin are; none if they are of the core's own user.
+pub(super) fn identity(resources: &Resources) -> Result<Option<Identity>, ConfineError> {
+    Ok(user(resources)?.map(|found| found.identity))
+}
+
 /// Looks up the user and the group that are named; none if the core's own are meant.
 fn user(resources: &Resources) -> Result<Option<Found>, ConfineError> {
     if resources.user.is_none() && resources.group.is_none() {

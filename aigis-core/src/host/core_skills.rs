@@ -109,6 +109,13 @@ fn core_skills(inner: &Arc<Inner>) -> Vec<Serving> {
             |inner, bytes| <() as Decode>::decode(&[], bytes, |()| encode(&inner.status())),
         ),
         skill(
+            "core",
+            "Says how the core itself is.",
+            &[],
+            opaque("CoreStatus"),
+            |inner, bytes| <() as Decode>::decode(&[], bytes, |()| encode(&inner.core_status())),
+        ),
+        skill(
             "skills",
             "Lists the skills that plugins offer.",
             &[],

@@ -8,24 +8,48 @@ use aigis_plugin_api::__private::Grant;
 use aigis_plugin_api::codec::Value;
 
 use super::Inner;
+use super::confine::identity;
 use super::plugin::Plugin;
-use super::secrets::{self, Delivered};
+use super::secrets::{self, Delivered, Delivery};
+use super::secrets_place::Place;
 use super::step::Step;
 use crate::config::{Manifest, PluginEntry, PluginName};
 use crate::home::at;
+use crate::logging::Level;
 use crate::supervisor::Identity;
 
 impl Inner {
+    /// Delivers a plugin's secrets.
     pub(crate) fn deliver(
         &self,
         name: &PluginName,
         manifest: &Manifest,
     ) -> Result<Delivered, Step> {
-        let (store, root) = (self.home.secrets(name), self.home.plugin(name));
+        let owner = match manifest.secrets.is_empty() {
+            true => None,
+            false => identity(&manifest.resources).map_err(Step::Confine)?,
+        };
+        let store = self.home.secrets(name);
         // Before anything of the plugin can have them.
         let values = secrets::values(&manifest.secrets, &store);
         self.logs.keep(name.as_str(), &manifest.log, values);
-        secrets::deliver(&manifest.secrets, &store, &root).map_err(Step::Secrets)
+        let delivery = Delivery {
+            secrets: &manifest.secrets,
+            store: &store,
+            root: &self.home.plugin(name),
+            owner: owner.as_ref(),
+            readable: manifest.readable_secrets,
+        };
+        let make = |links: &[PathBuf]| Place::make(&self.home, name, owner.as_ref(), links);
+        let delivered = secrets::deliver(&delivery, make).map_err(Step::Secrets)?;
+        if let Some(place) = delivered.place().filter(|place| !place.is_in_memory()) {
+            let message = format!(
+                "the secrets are on a disk, in {}: there is no file system in memory that they can be put on",
+                place.folder().display()
+            );
+            self.logs.plugin(name.as_str(), Level::Warn, message);
+        }
+        Ok(delivered)
     }
 
     /// Makes what a plugin may know of itself and its host.

@@ -20,6 +20,7 @@ use super::plugin::Plugin;
 use super::process::{self, Process};
 use super::processes::{Condition, Role};
 use super::remote::Elsewhere;
+use super::secrets_place::SecretsPaths;
 use super::step::Step;
 use super::{Inner, State, lock};
 use crate::config::{Manifest, PluginName};
@@ -95,6 +96,7 @@ pub(super) fn load(
     file: &Path,
     number: u64,
     probed: Probed,
+    secrets: Option<&SecretsPaths>,
 ) -> Result<Arc<Isolated>, Step> {
     let mut arguments = vec![
         ISOLATE_ARGUMENT.to_owned(),
@@ -146,7 +148,7 @@ pub(super) fn load(
     });
     plugin.follow(&isolated.life);
     plugin.runs_apart(&isolated);
-    let process = process::start_isolated(inner, plugin, &isolated, manifest, arguments);
+    let process = process::start_isolated(inner, plugin, &isolated, manifest, arguments, secrets);
     let loaded = process.and_then(|process| {
         *lock(&isolated.process) = Some(process);
         isolated.is_loaded().map_err(Step::Load)

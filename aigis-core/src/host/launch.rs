@@ -12,12 +12,19 @@ use super::plugin::Plugin;
 use super::prepare::Prepared;
 use super::processes::Role;
 use super::readiness;
+use super::secrets_place::SecretsPaths;
 use super::step::Step;
 use crate::config::{Launch, Manifest, PluginKind};
 use crate::home::at;
 use crate::logging::Format;
 use crate::notify;
 use crate::supervisor::{LaunchSpec, MAX_GRANT_BYTES};
+
+/// The variables that name the folder of a plugin's secrets: our own, and the one that systemd has for the same.
+const SECRETS: [&str; 2] = [SECRETS_DIR, "CREDENTIALS_DIRECTORY"];
+
+/// The first of them.
+pub(super) const SECRETS_DIR: &str = "AIGIS_SECRETS_DIR";
 
 /// What is run: a program and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +119,8 @@ pub(super) fn spec(
     ];
     for (variable, value) in std::env::vars_os() {
         // What started this core speaks to it alone.
-        if !own.iter().any(|name| variable == *name) && !notify::is_own(&variable) {
+        let is_own = own.iter().chain(&SECRETS).any(|name| variable == *name);
+        if !is_own && !notify::is_own(&variable) {
             spec = spec.env(variable, value);
         }
     }
@@ -150,6 +158,14 @@ pub(super) fn spec(
         grant.plugin.settings = None;
     }
     Ok((spec, grant))
+}
+
+/// Adds to a spec where the secrets are.
+pub(super) fn with_secrets(mut spec: LaunchSpec, paths: &SecretsPaths) -> LaunchSpec {
+    spec.secrets_record = Some(paths.record.as_path().into());
+    SECRETS
+        .into_iter()
+        .fold(spec, |spec, variable| spec.env(variable, &paths.folder))
 }
 
 /// Makes what is presented at the socket: the core's own, or that of the user whose folder `place` is.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::TokenHash;
 use super::launch::CommandLine;
 use super::processes::Role;
-use super::secrets::DeliveredFile;
+use super::status::LastExit;
 use crate::config::PluginKind;
 use crate::supervisor::protocol::OsText;
 
@@ -37,8 +37,12 @@ pub(super) struct Memo {
     pub(super) restarts: u32,
     /// How often any process of the plugin was, since its first start.
     pub(super) restarts_in_all: u32,
-    /// The secrets that it was given.
-    pub(super) secrets: Vec<DeliveredFile>,
+    /// How the launch before it has ended, if there was one.
+    #[serde(default)]
+    pub(super) last_exit: Option<LastExit>,
+    /// The record of the folder of the secrets that it was given.
+    #[serde(default)]
+    pub(super) secrets_record: Option<OsText>,
 }
 
 impl Memo {
@@ -70,6 +74,7 @@ impl Memo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::Exit;
 
     fn memo() -> Memo {
         Memo {
@@ -86,7 +91,11 @@ mod tests {
             used: 4,
             restarts: 5,
             restarts_in_all: 9,
-            secrets: Vec::new(),
+            last_exit: Some(LastExit {
+                exit: Exit::Signal(9),
+                at: "2026-01-01T00:00:00Z".to_owned(),
+            }),
+            secrets_record: Some("a record".into()),
         }
     }
 

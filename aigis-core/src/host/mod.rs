@@ -41,6 +41,7 @@ mod isolated;
 mod launch;
 mod library;
 mod limits;
+mod measure;
 mod membership;
 mod memo;
 mod metrics;
@@ -58,6 +59,7 @@ mod remote;
 mod replace;
 mod requirements;
 mod secrets;
+mod secrets_place;
 mod service;
 mod status;
 mod step;
@@ -116,7 +118,8 @@ pub use metrics::{MetricsAddress, MetricsAddressError};
 pub use requirements::RequirementsError;
 pub use secrets::SecretsError;
 pub use status::{
-    Isolation, OverdueCall, PluginStatus, ProcessStatus, ServingProcess, SkillInfo, State,
+    CoreStatus, Isolation, LastExit, OverdueCall, PluginStatus, ProcessStatus, ServingProcess,
+    SkillInfo, State,
 };
 pub use step::{Step, StepError};
 pub use takeover::TakeoverError;
@@ -232,6 +235,8 @@ pub(crate) struct Inner {
     metrics: metrics::Asked,
     /// Where they are asked for; open until the end of a shutdown.
     metrics_endpoint: Mutex<Option<metrics::Endpoint>>,
+    /// What plugins were using when somebody last asked.
+    samples: measure::Samples,
     /// Ends fetches, requirements commands and builds.
     pub(crate) cancel: Arc<AtomicBool>,
     phase: Mutex<Phase>,
@@ -349,6 +354,7 @@ impl Inner {
         crate::loader::look_for_slow_calls();
         let plugins = self.plugins();
         let mut all: Vec<_> = plugins.iter().map(|plugin| plugin.status()).collect();
+        self.measure(&mut all);
         let overdue = self.server.get().map(|server| server.overdue());
         for call in overdue.into_iter().flatten() {
             // Whose it is: a skill that is withdrawn meanwhile is nobody's, and a call of it is seen in the

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::adoption::Left;
 use super::isolated::Isolated;
 use super::launch::command;
@@ -14,9 +16,10 @@ use super::process::{self, Process};
 use super::processes::{Condition, Processes, Role};
 use super::readiness;
 use super::secrets::Delivered;
+use super::secrets_place::Place;
 use super::step::{Step, StepError};
 use super::swap::Incoming;
-use super::{Crash, Inner, Isolation, PluginStatus, State, lock};
+use super::{Crash, Inner, Isolation, LastExit, PluginStatus, State, lock};
 use crate::config::{GitReference, Manifest, PluginEntry, PluginKind, PluginName, Standing};
 use crate::loader::{GenerationState, Life};
 use crate::logging::Level;
@@ -69,6 +72,9 @@ struct Live {
     apart: Vec<Weak<Isolated>>,
     /// What was launched for it.
     processes: Processes,
+    /// When it was last ready, RFC 3339.
+    ready_since: Option<String>,
+    last_exit: Option<LastExit>,
     /// What its manifest says about its place among others, once that is known.
     order: Order,
 }
@@ -125,6 +131,8 @@ impl Plugin {
                 apart: Vec::new(),
                 processes,
                 order: Order::default(),
+                ready_since: None,
+                last_exit: None,
             })),
             running: Arc::default(),
             left: Arc::default(),
@@ -168,6 +176,12 @@ impl Plugin {
 
     pub(crate) fn status(&self) -> PluginStatus {
         let live = lock(&self.live);
+        let processes = live.processes.status();
+        let started = match processes.iter().filter_map(|it| it.started.clone()).min() {
+            // What is in the core alone.
+            None if live.state == State::Ready => live.ready_since.clone(),
+            first => first,
+        };
         PluginStatus {
             name: self.name().to_string(),
             kind: self.entry.kind,
@@ -193,7 +207,7 @@ impl Plugin {
                 .chain(self.offering.instances.status())
                 .collect(),
             isolated: live.isolation,
-            processes: live.processes.status(),
+            processes,
             in_config: live.standing == Standing::Listed,
             waits_for: live
                 .order
@@ -201,6 +215,12 @@ impl Plugin {
                 .iter()
                 .map(PluginName::to_string)
                 .collect(),
+            cpu_ms: None,
+            cpu_percent: None,
+            memory_bytes: None,
+            tree: None,
+            started,
+            last_exit: live.last_exit.clone(),
         }
     }
 
@@ -364,6 +384,7 @@ impl Plugin {
             live.pid = pid;
             if state == State::Ready {
                 live.error = None;
+                live.ready_since = Some(Timestamp::now().to_string());
             }
         }
         inner.state_changed(self.name(), state);
@@ -396,10 +417,21 @@ impl Plugin {
         (live.processes.restarts(role), live.restarts)
     }
 
+    /// Returns how a process of it has ended last.
+    pub(super) fn last_exit(&self, role: Role) -> Option<LastExit> {
+        lock(&self.live).processes.last_exit(role)
+    }
+
     /// Goes on counting where another core has stopped, for one of its processes.
     pub(super) fn take_over(&self, memo: &Memo) {
         let mut live = lock(&self.live);
-        live.processes.take_over(memo.role(), memo.restarts);
+        let last_exit = memo.last_exit.as_ref();
+        live.processes
+            .take_over(memo.role(), memo.restarts, last_exit);
+        let at = |exit: &LastExit| exit.at.parse::<Timestamp>().ok();
+        if live.last_exit.as_ref().and_then(at) < last_exit.and_then(at) {
+            live.last_exit = last_exit.cloned();
+        }
         live.restarts = live.restarts.max(memo.restarts_in_all);
         live.last_number = live.last_number.max(memo.number);
         live.generation = live.generation.max(memo.number);
@@ -408,6 +440,13 @@ impl Plugin {
     /// Returns what another core has left of it.
     pub(super) fn left(&self) -> MutexGuard<'_, Left> {
         lock(&self.left)
+    }
+
+    /// Notes how one of its processes has ended.
+    pub(super) fn has_exited(&self, role: Role, exit: LastExit) {
+        let mut live = lock(&self.live);
+        live.processes.has_exited(role, &exit);
+        live.last_exit = Some(exit);
     }
 
     pub(super) fn count_restart(&self, role: Role) {
@@ -501,7 +540,8 @@ impl Inner {
         }
         let library = match file {
             Some(file) => {
-                let library = self.open_library(plugin, &prepared.manifest, &file, number);
+                let paths = secrets.place().map(Place::paths);
+                let library = self.open_library(plugin, &prepared.manifest, &file, number, paths);
                 Some(library.map_err(failed)?)
             }
             None => {

@@ -14,6 +14,7 @@ use super::prepare::Prepared;
 use super::processes::Role;
 use super::readiness;
 use super::secrets::Delivered;
+use super::secrets_place::SecretsPaths;
 use super::step::Step;
 use super::watch::Watch;
 use crate::config::{Manifest, Readiness, ReadyWhen, RestartOptions};
@@ -81,8 +82,8 @@ pub(super) struct Program {
 pub(super) enum Start {
     /// It is launched, as the generation of this number.
     Launch(u64, Option<Arc<Delivered>>),
-    /// It runs already.
-    TakenOver(Box<Supervised>, Box<Memo>, Arc<Delivered>),
+    /// It runs already; with its share in its secrets, if they are there.
+    TakenOver(Box<Supervised>, Box<Memo>, Option<Arc<Delivered>>),
     /// It has ended while nobody watched.
     Ended(Box<EndedRecord>, Box<Memo>),
 }
@@ -143,6 +144,7 @@ pub(super) fn begin(
         role: Role::Program(instance),
         policy: RestartPolicy::new(&program.manifest.restart, seed(plugin, instance)),
         program: program.clone(),
+        library_secrets: None,
         isolated: None,
         stops,
         memo: None,
@@ -158,6 +160,7 @@ pub(super) fn start_isolated(
     isolated: &Arc<Isolated>,
     manifest: &Manifest,
     arguments: Vec<String>,
+    secrets: Option<&SecretsPaths>,
 ) -> Result<Process, Step> {
     let launch = CommandLine {
         program: inner.program.clone(),
@@ -186,6 +189,7 @@ pub(super) fn start_isolated(
         role: Role::Library,
         policy,
         program,
+        library_secrets: secrets.cloned(),
         isolated: Some(Arc::clone(isolated)),
         stops,
         memo: None,

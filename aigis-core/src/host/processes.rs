@@ -1,7 +1,7 @@
 //! The states of a plugin's processes, and what they come to together. Does no I/O.
 
 use super::State;
-use super::status::ProcessStatus;
+use super::status::{LastExit, ProcessStatus};
 use crate::supervisor::Remarks;
 
 /// What a process is to its plugin.
@@ -28,9 +28,17 @@ impl Role {
 pub(super) struct Condition {
     pub(super) state: State,
     pub(super) pid: Option<u32>,
-    /// When it was launched, RFC 3339.
-    pub(super) started: Option<String>,
     pub(super) error: Option<String>,
+    pub(super) runs: Option<Runs>,
+}
+
+/// Which tree a process has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Runs {
+    /// The tree is what is below this one.
+    pub(super) shim: u32,
+    /// When it was launched, RFC 3339: by this core or by one before it.
+    pub(super) started: String,
 }
 
 impl Condition {
@@ -38,15 +46,15 @@ impl Condition {
         Self {
             state,
             pid,
-            started: None,
             error: None,
+            runs: None,
         }
     }
 
-    /// The same, of a process that runs since `started`.
-    pub(super) fn since(state: State, pid: u32, started: &str) -> Self {
+    /// It runs, with this tree.
+    pub(super) fn running(state: State, pid: u32, runs: Runs) -> Self {
         Self {
-            started: Some(started.to_owned()),
+            runs: Some(runs),
             ..Self::of(state, Some(pid))
         }
     }
@@ -55,8 +63,8 @@ impl Condition {
         Self {
             state,
             pid: None,
-            started: None,
             error: Some(error),
+            runs: None,
         }
     }
 }
@@ -67,6 +75,7 @@ struct Known {
     now: Condition,
     restarts: u32,
     remarks: Remarks,
+    last_exit: Option<LastExit>,
     /// It has served, or run, since it was launched first.
     was_ready: bool,
 }
@@ -95,6 +104,7 @@ impl Processes {
             now: Condition::of(State::Starting, None),
             restarts: 0,
             remarks: Remarks::default(),
+            last_exit: None,
             was_ready: false,
         });
         self.known.sort_by_key(|known| known.role);
@@ -124,9 +134,10 @@ impl Processes {
     }
 
     /// Goes on counting where another core has stopped.
-    pub(super) fn take_over(&mut self, role: Role, restarts: u32) {
+    pub(super) fn take_over(&mut self, role: Role, restarts: u32, last_exit: Option<&LastExit>) {
         if let Some(known) = self.known.iter_mut().find(|known| known.role == role) {
             known.restarts = restarts;
+            known.last_exit = last_exit.cloned();
         }
     }
 
@@ -139,6 +150,17 @@ impl Processes {
     pub(super) fn remark(&mut self, role: Role, remarks: &Remarks) {
         if let Some(known) = self.known.iter_mut().find(|known| known.role == role) {
             known.remarks.clone_from(remarks);
+        }
+    }
+
+    pub(super) fn last_exit(&self, role: Role) -> Option<LastExit> {
+        let known = self.known.iter().find(|known| known.role == role)?;
+        known.last_exit.clone()
+    }
+
+    pub(super) fn has_exited(&mut self, role: Role, exit: &LastExit) {
+        if let Some(known) = self.known.iter_mut().find(|known| known.role == role) {
+            known.last_exit = Some(exit.clone());
         }
     }
 
@@ -171,8 +193,8 @@ impl Processes {
         Some(Condition {
             state,
             pid: running.into_iter().find_map(|known| known.now.pid),
-            started: None,
             error: self.error(),
+            runs: None,
         })
     }
 
@@ -191,11 +213,17 @@ impl Processes {
             instance: known.role.instance(),
             state: known.now.state,
             pid: known.now.pid,
-            started: known.now.started.clone(),
             restarts: known.restarts,
             error: known.now.error.clone(),
             says: known.remarks.status.clone(),
             waiting_for: known.remarks.waiting.clone(),
+            shim: known.now.runs.as_ref().map(|runs| runs.shim),
+            cpu_ms: None,
+            cpu_percent: None,
+            memory_bytes: None,
+            tree: None,
+            started: known.now.runs.as_ref().map(|runs| runs.started.clone()),
+            last_exit: known.last_exit.clone(),
         });
         all.collect()
     }

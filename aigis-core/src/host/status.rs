@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::deaths::Crash;
 use crate::config::PluginKind;
 use crate::loader::{GenerationStatus, SlowCall};
-use crate::supervisor::ProcessName;
+use crate::supervisor::{Exit, ProcessName};
 
 /// Where a plugin is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +121,50 @@ pub struct PluginStatus {
     /// The plugins that its start waits for.
     #[serde(default)]
     pub waits_for: Vec<String>,
+    /// The time of the CPU that its process trees have used since they were launched, of all cores, in milliseconds.
+    #[serde(default)]
+    pub cpu_ms: Option<u64>,
+    /// How much of one core they are using: the average since somebody last asked, or since the launch.
+    #[serde(default)]
+    pub cpu_percent: Option<f64>,
+    /// The memory that they hold, in bytes; what is shared is divided among those who share it where the system tells.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// How many processes there are, children and theirs included.
+    #[serde(default)]
+    pub tree: Option<usize>,
+    /// Since when what runs of it has been running, RFC 3339: the first of its processes, or the library in the core.
+    #[serde(default)]
+    pub started: Option<String>,
+    /// How one of its processes has ended last.
+    #[serde(default)]
+    pub last_exit: Option<LastExit>,
+}
+
+/// How a process has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastExit {
+    /// What the system said.
+    pub exit: Exit,
+    /// When, RFC 3339.
+    pub at: String,
+}
+
+/// The core itself, as `aigis status` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CoreStatus {
+    /// Its process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// Since when its process has been running, RFC 3339.
+    pub started: Option<String>,
+    /// The time of the CPU that its process has used, of all cores, in milliseconds; plugins in the core included.
+    pub cpu_ms: u64,
+    /// How much of one core it is using: the average since somebody last asked, or since its start.
+    pub cpu_percent: Option<f64>,
+    /// The memory that its process holds, in bytes.
+    pub memory_bytes: u64,
 }
 
 /// Why a plugin's library runs in a process of its own.
@@ -144,7 +188,7 @@ impl Isolation {
 }
 
 /// A process that was launched for a plugin, as `aigis status` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessStatus {
     /// Which one it is, from 0; none for the process of an isolated library.
     pub instance: Option<u32>,
@@ -152,9 +196,6 @@ pub struct ProcessStatus {
     pub state: State,
     /// The process, while it runs.
     pub pid: Option<u32>,
-    /// When it was launched, RFC 3339, while it runs: by this core or by one before it.
-    #[serde(default)]
-    pub started: Option<String>,
     /// How often it was launched again after a failure, since the plugin was started or reloaded.
     pub restarts: u32,
     /// What went wrong last, if anything did since it was last well.
@@ -165,6 +206,27 @@ pub struct ProcessStatus {
     /// The processes of its tree that its stop waits for.
     #[serde(default)]
     pub waiting_for: Vec<ProcessName>,
+    /// The process that watches over it, its shim, while it runs.
+    #[serde(default)]
+    pub shim: Option<u32>,
+    /// The time of the CPU that its tree has used since it was launched, of all cores, in milliseconds.
+    #[serde(default)]
+    pub cpu_ms: Option<u64>,
+    /// How much of one core it is using: the average since somebody last asked, or since the launch.
+    #[serde(default)]
+    pub cpu_percent: Option<f64>,
+    /// The memory that it holds, in bytes; what is shared is divided among those who share it where the system tells.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// How many processes there are, children and theirs included.
+    #[serde(default)]
+    pub tree: Option<usize>,
+    /// When it was launched, RFC 3339, while it runs: by this core or by one before it.
+    #[serde(default)]
+    pub started: Option<String>,
+    /// How the one before it, or it itself, has ended.
+    #[serde(default)]
+    pub last_exit: Option<LastExit>,
 }
 
 /// A call whose caller's time was over, that was given up or whose session has ended, and that runs on; as

@@ -9,6 +9,7 @@ use super::compatibility::{self, Importer};
 use super::isolated::{self, Isolated};
 use super::library::{self, Library};
 use super::plugin::{Plugin, Running};
+use super::secrets_place::SecretsPaths;
 use super::step::{Step, StepError};
 use super::{Inner, Isolation, lock};
 use crate::config::Manifest;
@@ -41,6 +42,7 @@ impl Inner {
         manifest: &Manifest,
         file: &std::path::Path,
         number: u64,
+        secrets: Option<&SecretsPaths>,
     ) -> Result<Library, Step> {
         let name = plugin.name();
         let mut ended_core = 0;
@@ -66,7 +68,7 @@ impl Inner {
         };
         if let Some(isolation) = isolation {
             self.tell_isolation(plugin, isolation, ended_core);
-            let isolated = isolated::load(self, plugin, manifest, file, number, probed)?;
+            let isolated = isolated::load(self, plugin, manifest, file, number, probed, secrets)?;
             plugin.is_isolated(Some(isolation));
             return Ok(Library::Isolated(isolated));
         }

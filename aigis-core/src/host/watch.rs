@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::health;
 use super::isolated::Isolated;
-use super::launch::{label, spec};
+use super::launch::{label, spec, with_secrets};
 use super::memo::Memo;
 use super::plugin::Plugin;
 use super::process::{Program, Start};
-use super::processes::{Condition, Role};
+use super::processes::{Condition, Role, Runs};
 use super::readiness::{self, Awaited, Unready};
 use super::secrets::Delivered;
+use super::secrets_place::{Place, SecretsPaths};
 use super::step::Step;
-use super::{Inner, Launched, State, TokenHash, lock};
+use super::{Inner, LastExit, Launched, State, TokenHash, lock};
 use crate::config::{OnCoreDeath, ReadyWhen};
 use crate::loader::{LoadError, NEW_DEADLINE, PROBE_DEADLINE};
 use crate::logging::Level;
@@ -37,6 +39,8 @@ pub(super) struct Watch {
     pub(super) role: Role,
     pub(super) program: Program,
     pub(super) policy: RestartPolicy,
+    /// Where the secrets of a library are, which keeps them itself.
+    pub(super) library_secrets: Option<SecretsPaths>,
     /// The library that it runs.
     pub(super) isolated: Option<Arc<Isolated>>,
     /// Who asks for a stop is told when everything is gone.
@@ -162,7 +166,11 @@ impl Watch {
                 self.last = Some(Last::Found { _record: record });
                 let _ = first.send(Ok(()));
                 let ran_for = Duration::from_millis(ended.ran_ms);
-                match self.after_exit(ended.exit, ran_for).await {
+                let exit = LastExit {
+                    exit: ended.exit,
+                    at: ended.at,
+                };
+                match self.after_exit(exit, ran_for).await {
                     Some(next) => return self.go_on(next).await,
                     None => return,
                 }
@@ -179,7 +187,12 @@ impl Watch {
             let exit = match self.watch(&mut invocation).await {
                 Happened::Ended(exit) => exit,
                 Happened::Stop(done) => {
-                    self.stop(&invocation, self.grace()).await;
+                    let exit = self.stop(&invocation, self.grace()).await;
+                    // A library that is replaced ends, too, and is not the plugin's any more.
+                    let is_own = self.isolated.is_none() || self.plugin.state() == State::Stopping;
+                    if let Some(exit) = exit.filter(|_| is_own) {
+                        self.plugin.has_exited(self.role, exited(exit));
+                    }
                     drop(invocation);
                     self.end(done);
                     return;
@@ -208,12 +221,20 @@ impl Watch {
             };
             let ready_at = invocation.ready_at;
             let well_for = ready_at.map_or(Duration::ZERO, |at| at.elapsed());
-            // Its token is worth nothing any more, and its secrets go if nobody else has them.
-            let Invocation { supervised, .. } = invocation;
+            let Invocation {
+                supervised,
+                _token: token,
+                _secrets: secrets,
+                ..
+            } = invocation;
+            // It is worth nothing any more.
+            drop(token);
+            // They go if nobody else has them, before the next launch asks for them.
+            drop(secrets);
             self.last = Some(Last::Followed {
                 _supervised: supervised,
             });
-            invocation = match self.after_exit(exit, well_for).await {
+            invocation = match self.after_exit(exited(exit), well_for).await {
                 Some(next) => next,
                 None => return,
             };
@@ -276,14 +297,15 @@ impl Watch {
         }
     }
 
-    /// Ends an invocation, and says meanwhile what holds that up.
-    async fn stop(&self, invocation: &Invocation, grace: Duration) {
+    /// Ends an invocation, and says meanwhile what holds that up. Returns how it has ended, if it has.
+    async fn stop(&self, invocation: &Invocation, grace: Duration) -> Option<Exit> {
         let supervised = &invocation.supervised;
         let report = tokio::select! {
             report = supervised.stop(grace) => report,
             never = pass_on(supervised, &self.plugin, self.role) => match never {},
         };
         self.report_stop(&report);
+        report.exit
     }
 
     /// Says that an invocation has failed although it has not ended; returns what is wrong with it.
@@ -304,7 +326,7 @@ impl Watch {
                 super::full_message(&error.step)
             }
         };
-        let mut now = Condition::since(State::Backoff, supervised.pid(), supervised.started_at());
+        let mut now = running(State::Backoff, supervised);
         now.error = Some(message.clone());
         self.tell(now);
         message
@@ -312,11 +334,7 @@ impl Watch {
 
     /// Says that the process serves, here and to the next core.
     fn is_ready(&mut self, supervised: &Supervised) {
-        self.tell(Condition::since(
-            State::Ready,
-            supervised.pid(),
-            supervised.started_at(),
-        ));
+        self.tell(running(State::Ready, supervised));
         if let Some(memo) = &mut self.memo
             && !std::mem::replace(&mut memo.ready, true)
         {
@@ -335,7 +353,7 @@ impl Watch {
         &mut self,
         supervised: Supervised,
         memo: Memo,
-        secrets: Arc<Delivered>,
+        secrets: Option<Arc<Delivered>>,
     ) -> Result<Invocation, Step> {
         let Some(hash) = memo.token() else {
             let error = std::io::Error::other("the record of its shim names no token");
@@ -366,11 +384,7 @@ impl Watch {
         let ready_at = well_since.then(|| before(supervised.age()));
         self.memo = Some(memo);
         if awaited.is_some() {
-            self.tell(Condition::since(
-                State::Starting,
-                supervised.pid(),
-                supervised.started_at(),
-            ));
+            self.tell(running(State::Starting, &supervised));
         } else {
             self.is_ready(&supervised);
         }
@@ -383,7 +397,7 @@ impl Watch {
             awaited,
             limit,
             ready_at,
-            _secrets: Some(secrets),
+            _secrets: secrets,
         })
     }
 
@@ -421,7 +435,8 @@ impl Watch {
     }
 
     /// Decides what follows the end of an invocation; returns the next one, if there is one.
-    async fn after_exit(&mut self, exit: Exit, well_for: Duration) -> Option<Invocation> {
+    async fn after_exit(&mut self, last: LastExit, well_for: Duration) -> Option<Invocation> {
+        let exit = last.exit;
         if let Some(isolated) = &self.isolated
             && !isolated.has_ended(&exit)
         {
@@ -433,6 +448,7 @@ impl Watch {
             self.leave_record();
             return None;
         }
+        self.plugin.has_exited(self.role, last);
         if self.inner.is_closing() {
             self.bury(State::Stopped, None).await;
             return None;
@@ -553,6 +569,9 @@ impl Watch {
             Arc::clone(&self.program.secrets),
         );
         let (role, of) = (self.role, self.program.of);
+        let library_secrets = self.library_secrets.clone();
+        // Those of a hybrid may have gone with its program.
+        let library_secrets = library_secrets.filter(|paths| paths.record.exists());
         let made = tokio::task::spawn_blocking(move || {
             let secrets = match (secrets, role) {
                 // Those of a library are there for as long as it is served.
@@ -561,7 +580,8 @@ impl Watch {
                 (None, Role::Program(_)) => {
                     // Held while they are delivered, so that instances which start together share them.
                     let mut shared = lock(&shared);
-                    Some(match shared.upgrade() {
+                    let known = shared.upgrade();
+                    Some(match known.filter(|delivered| delivered.is_there()) {
                         Some(delivered) => delivered,
                         None => {
                             let own = inner.deliver(plugin.name(), &manifest)?.keep();
@@ -572,7 +592,11 @@ impl Watch {
                     })
                 }
             };
-            let (spec, grant) = spec(&inner, &plugin, number, &manifest, &line, role, of)?;
+            let (mut spec, grant) = spec(&inner, &plugin, number, &manifest, &line, role, of)?;
+            let place = secrets.as_deref().and_then(Delivered::place);
+            if let Some(paths) = place.map(Place::paths).or(library_secrets.as_ref()) {
+                spec = with_secrets(spec, paths);
+            }
             Ok((secrets, spec, grant))
         });
         let (secrets, mut spec, grant) = made.await.unwrap_or(Err(Step::Closing))?;
@@ -635,6 +659,7 @@ impl Watch {
 
     fn memo_of(&self, number: u64, token: TokenHash, secrets: Option<&Delivered>) -> Memo {
         let (restarts, restarts_in_all) = self.plugin.restarts(self.role);
+        let last_exit = self.plugin.last_exit(self.role);
         Memo {
             entry: self.plugin.entry.fingerprint(),
             kind: self.plugin.entry.kind,
@@ -649,7 +674,10 @@ impl Watch {
             used: self.policy.used(),
             restarts,
             restarts_in_all,
-            secrets: secrets.map_or_else(Vec::new, |secrets| secrets.files().to_vec()),
+            last_exit,
+            secrets_record: secrets
+                .and_then(Delivered::place)
+                .map(|place| place.paths().record.as_path().into()),
         }
     }
 
@@ -703,8 +731,8 @@ impl Watch {
         let now = Condition {
             state,
             pid: None,
-            started: None,
             error,
+            runs: None,
         };
         let buried = tokio::task::spawn_blocking(move || match isolated {
             Some(isolated) => inner.bury_library(&plugin, &isolated, now),
@@ -713,4 +741,17 @@ impl Watch {
         // It only logs and waits; should it panic, there is nothing more to bury.
         let _ = buried.await;
     }
+}
+
+fn exited(exit: Exit) -> LastExit {
+    let at = Timestamp::now().to_string();
+    LastExit { exit, at }
+}
+
+fn running(state: State, supervised: &Supervised) -> Condition {
+    let runs = Runs {
+        shim: supervised.shim_pid(),
+        started: supervised.started_at().to_owned(),
+    };
+    Condition::running(state, supervised.pid(), runs)
 }

@@ -30,6 +30,7 @@ pub mod protocol;
 mod readiness;
 mod record;
 mod remarks;
+pub(crate) mod secrets;
 mod shim;
 mod starter;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use serde::{Deserialize, Serialize};
 pub use adoption::{AdoptError, EndedRecord, Remains, remains};
 pub use confinement::{Confinement, Identity};
 pub use policy::{Decision, RestartPolicy};
+pub(crate) use process::new_invocation;
 pub use process::{LaunchError, StopReport, Supervised};
 pub use protocol::{Grant, LaunchFailure, LaunchSpec, MAX_GRANT_BYTES, ReadySign, Standing};
 pub use record::{Ended, ShimRecord};
@@ -66,6 +68,20 @@ impl Exit {
     /// Returns whether this is how a plugin ends that has done its work: code 0.
     pub fn is_success(self) -> bool {
         self == Exit::Code(0)
+    }
+}
+
+impl Exit {
+    /// Says it in a word or two, for a table: `code 3`, `SIGKILL`.
+    pub(crate) fn in_short(self) -> String {
+        match self {
+            Exit::Code(code) => format!("code {code}"),
+            Exit::Signal(signal) => match linux::signal_name(signal) {
+                Some(name) => name.to_string(),
+                None => format!("signal {signal}"),
+            },
+            Exit::ShimLost => "shim lost".to_owned(),
+        }
     }
 }
 

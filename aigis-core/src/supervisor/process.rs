@@ -439,7 +439,7 @@ fn exit_of(state: &State) -> Exit {
 }
 
 /// Returns a name for a launch that no other launch has, on this machine or after it restarts.
-pub(super) fn new_invocation() -> String {
+pub(crate) fn new_invocation() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!(
         "{:x}-{:x}-{:x}",
@@ -451,7 +451,8 @@ pub(super) fn new_invocation() -> String {
 
 /// Makes the spec's paths independent of the working folder: a shim has another.
 fn absolute(mut spec: LaunchSpec) -> io::Result<LaunchSpec> {
-    for path in [&mut spec.cwd, &mut spec.log, &mut spec.record] {
+    let paths = [&mut spec.cwd, &mut spec.log, &mut spec.record];
+    for path in paths.into_iter().chain(&mut spec.secrets_record) {
         *path = std::path::absolute(path.as_path())?.into();
     }
     Ok(spec)

@@ -65,6 +65,9 @@ pub struct LaunchSpec {
     /// What it is given and denied.
     #[serde(default)]
     pub confinement: Confinement,
+    /// The record of the folder that its secrets are in; the shim holds it for as long as the tree lives.
+    #[serde(default)]
+    pub secrets_record: Option<OsText>,
     /// Its log file.
     pub log: OsText,
     /// How its log rotates.
@@ -133,6 +136,7 @@ impl LaunchSpec {
             session: None,
             label: String::new(),
             confinement: Confinement::default(),
+            secrets_record: None,
             log: OsText(log.into().into_os_string()),
             rotation: Rotation::default(),
             log_format: Format::default(),

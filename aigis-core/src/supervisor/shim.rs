@@ -22,6 +22,7 @@ use super::plugin::{self, command_line};
 use super::protocol::{Command, Event, LaunchFailure, LaunchSpec, PROTOCOL_VERSION, Standing};
 use super::readiness::Readiness;
 use super::record::{OwnRecord, socket_of};
+use super::secrets::SecretsHold;
 use super::tree::{Progress, Stop};
 use super::{Exit, ProcessName};
 use crate::config::OnCoreDeath;
@@ -92,6 +93,7 @@ struct Shim {
     readiness: Readiness,
     outputs: [Output; 2],
     group: Option<Cgroup>,
+    secrets: Option<SecretsHold>,
     grace: Duration,
     buffer: Vec<u8>,
     on_core_death: OnCoreDeath,
@@ -124,17 +126,20 @@ impl Shim {
                 what: format!("listen at `{}`", socket.display()),
                 message: error.to_string(),
             });
-            let started =
-                door.and_then(|door| Ok((door, plugin::start(&spec, &mut record, redactor)?)));
-            match started {
-                Ok((door, started)) => Ok((record, door, started)),
+            let launched = door.and_then(|door| {
+                let secrets = hold_secrets(&spec)?;
+                let started = plugin::start(&spec, &mut record, redactor)?;
+                Ok((door, secrets, started))
+            });
+            match launched {
+                Ok((door, secrets, started)) => Ok((record, door, secrets, started)),
                 Err(failure) => {
                     record.remove();
                     Err(failure)
                 }
             }
         });
-        let (record, door, started) = match launched {
+        let (record, door, secrets, started) = match launched {
             Ok(launched) => launched,
             Err(failure) => {
                 log.write(
@@ -171,6 +176,7 @@ impl Shim {
             readiness: started.readiness,
             outputs: started.outputs,
             group: spec.confinement.group(),
+            secrets,
             grace: spec.grace(),
             buffer: vec![0; READ_BYTES],
             // A core that dies now may not know of the launch.
@@ -257,6 +263,7 @@ impl Shim {
             door,
             stop,
             group,
+            secrets,
             exit,
             ..
         } = self;
@@ -264,6 +271,8 @@ impl Shim {
         if let Some(group) = group {
             group.remove();
         }
+        // Without a core nobody else does it.
+        drop(secrets);
         // First, so that the next launch finds the place as it will be.
         match exit.filter(|_| !self.on_purpose) {
             Some(exit) => {
@@ -461,6 +470,18 @@ impl Shim {
 
     fn note(&mut self, message: &str) {
         self.log.push(Timestamp::now(), Level::Warn, message);
+    }
+}
+
+fn hold_secrets(spec: &LaunchSpec) -> Result<Option<SecretsHold>, LaunchFailure> {
+    let record = spec.secrets_record.as_ref();
+    let shared = record.map(|record| SecretsHold::share(record.as_path()));
+    match shared.transpose() {
+        Ok(shared) => Ok(shared.map(|(hold, _)| hold)),
+        Err(error) => Err(LaunchFailure::System {
+            what: "hold its secrets".to_owned(),
+            message: error.to_string(),
+        }),
     }
 }
 

@@ -45,6 +45,22 @@ pub(crate) fn below(roots: &[u32]) -> HashMap<u32, Usage> {
     found
 }
 
+/// Returns what this process itself has used, and for how long it has been running, in milliseconds.
+pub(crate) fn own() -> Option<(Usage, u64)> {
+    let pid = i32::try_from(std::process::id()).ok()?;
+    let process = Process::read(pid)?;
+    let tick = 1000 / rustix::param::clock_ticks_per_second().max(1);
+    let up = fs::read_to_string("/proc/uptime").ok()?;
+    let up: f64 = up.split_ascii_whitespace().next()?.parse().ok()?;
+    let age = ((up * 1000.0) as u64).saturating_sub(process.start_time * tick);
+    let usage = Usage {
+        cpu_ms: process.ticks * tick,
+        memory: memory_of(pid),
+        processes: 1,
+    };
+    Some((usage, age))
+}
+
 /// Returns which of the roots a process descends from.
 fn root_of(pid: i32, parents: &HashMap<i32, i32>, roots: &HashMap<u32, Usage>) -> Option<u32> {
     let mut at = *parents.get(&pid)?;

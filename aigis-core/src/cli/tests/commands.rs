@@ -95,6 +95,7 @@ fn without_a_core_every_command_says_so_in_one_line() {
     let home = tempfile::tempdir().expect("a folder for the test");
     for arguments in [
         &["status"][..],
+        &["top", "-n", "1"],
         &["skills", "--json"],
         &["call", "a.b"],
         &["reload", "a"],
@@ -127,7 +128,8 @@ fn lists_as_json_have_exactly_the_documented_keys() {
                 "name": "greeter", "kind": "core", "state": "ready", "pid": 4711, "restarts": 0,
                 "generation": 1, "source": "../greeter", "error": null, "generations": [],
                 "crash": null, "slow_calls": [], "overdue_calls": [], "serving": [],
-                "isolated": null, "processes": [], "in_config": true, "waits_for": []
+                "isolated": null, "processes": [], "in_config": true, "waits_for": [], "cpu_ms": null, "cpu_percent": null,
+                "memory_bytes": null, "tree": null, "started": null, "last_exit": null
             }])
         );
         let ended = aigis(home, &["skills", "--json", "--plugin", "greeter"]);
@@ -229,7 +231,8 @@ fn steps_of_a_plugin_and_how_they_fail() {
             "{\"name\":\"greeter\",\"kind\":\"core\",\"state\":\"ready\",\"pid\":4711,\
              \"restarts\":0,\"generation\":1,\"source\":\"../greeter\",\"error\":null,\
              \"generations\":[],\"crash\":null,\"slow_calls\":[],\"overdue_calls\":[],\"serving\":[],\
-             \"isolated\":null,\"processes\":[],\"in_config\":true,\"waits_for\":[]}\n",
+             \"isolated\":null,\"processes\":[],\"in_config\":true,\"waits_for\":[],\"cpu_ms\":null,\"cpu_percent\":null,\
+             \"memory_bytes\":null,\"tree\":null,\"started\":null,\"last_exit\":null}\n",
             "",
         );
         check(

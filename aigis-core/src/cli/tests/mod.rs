@@ -76,7 +76,7 @@ fn aigis(home: &Path, arguments: &[&str]) -> Ended {
     }
 }
 
-fn status(name: &str, state: State) -> PluginStatus {
+pub(super) fn status(name: &str, state: State) -> PluginStatus {
     PluginStatus {
         name: name.to_owned(),
         kind: PluginKind::Core,
@@ -95,6 +95,12 @@ fn status(name: &str, state: State) -> PluginStatus {
         processes: Vec::new(),
         in_config: true,
         waits_for: Vec::new(),
+        cpu_ms: None,
+        cpu_percent: None,
+        memory_bytes: None,
+        tree: None,
+        started: None,
+        last_exit: None,
     }
 }
 

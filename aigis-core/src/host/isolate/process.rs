@@ -20,6 +20,7 @@ use super::{ISOLATE_ARGUMENT, Order, REPORT, Report};
 use crate::config::{LogOptions, PluginName};
 use crate::home::Home;
 use crate::host::events::Logs;
+use crate::host::launch::SECRETS_DIR;
 use crate::host::plugin::{CLEANUP, DRAIN};
 use crate::host::secrets;
 use crate::loader::guard::seats;
@@ -91,9 +92,11 @@ fn run(arguments: &Arguments, grant: &SessionGrant) -> Result<(), Failed> {
     let plugin: PluginName = grant.plugin.plugin.parse()?;
     let home = Home::new(&grant.plugin.home)?;
     let logs = Logs::open(&home, arguments.level, None)?;
-    // What the core has delivered is not known here, but where it came from.
-    let stored = secrets::stored(&home.secrets(&plugin));
-    logs.keep(plugin.as_str(), &LogOptions::default(), stored);
+    // Where they come from may be closed to this process; what the core has delivered may be gone with its program.
+    let delivered = std::env::var_os(SECRETS_DIR).map(PathBuf::from);
+    let folders = delivered.into_iter().chain([home.secrets(&plugin)]);
+    let values = folders.flat_map(|folder| secrets::all_values(&folder));
+    logs.keep(plugin.as_str(), &LogOptions::default(), values.collect());
     let session = Session::launched(grant).map_err(told)?;
     let reactor = session::reactor()?;
     let timers = runtime.handle().clone();

@@ -161,6 +161,12 @@ fn plugin(name: &str, state: State) -> PluginStatus {
         serving: Vec::new(),
         isolated: None,
         processes: Vec::new(),
+        cpu_ms: None,
+        cpu_percent: None,
+        memory_bytes: None,
+        tree: None,
+        started: None,
+        last_exit: None,
     }
 }
 
@@ -176,7 +182,6 @@ fn an_empty_host_has_a_page() {
 fn the_whole_page_is_of_the_format() {
     let source = "C:\\plugins\n\"quoted\", and = with {braces} ü";
     let process = |instance, pid| ProcessStatus {
-        started: None,
         says: None,
         waiting_for: Vec::new(),
         instance,
@@ -184,6 +189,13 @@ fn the_whole_page_is_of_the_format() {
         pid,
         restarts: 1,
         error: None,
+        shim: None,
+        cpu_ms: None,
+        cpu_percent: None,
+        memory_bytes: None,
+        tree: None,
+        started: None,
+        last_exit: None,
     };
     let plugins = [
         PluginStatus {
