@@ -16,7 +16,7 @@ use super::lines::MAX_LINE_BYTES;
 use super::record::{Stamp, date_at_start, is_plain_text};
 use super::redact::Redactor;
 use super::rotation::{backup_name, prune, with_suffix};
-use super::{Format, Level, LogError, Rotation, Stream};
+use super::{Format, Level, LogError, Rotation, Stream, zone};
 
 /// Records are gathered up to this size before they are written in one piece: what comes of one read
 /// of a chatty program, with its stamps.
@@ -79,7 +79,7 @@ impl LogFile {
     ///
     /// Fails if the path names no file, or if the file cannot be created or opened.
     pub fn open(path: impl Into<PathBuf>, rotation: Rotation) -> Result<LogFile, LogError> {
-        LogFile::open_in(path.into(), rotation, TimeZone::system())
+        LogFile::open_in(path.into(), rotation, zone::local())
     }
 
     /// Opens `path` as [`open`](Self::open) does, with the time zone that decides when midnight is.

@@ -35,6 +35,7 @@ pub(crate) mod spans;
 #[cfg(test)]
 mod tests;
 pub(crate) mod twin;
+mod zone;
 
 use std::fmt;
 use std::io;

@@ -23,7 +23,7 @@ impl Holdup {
     }
 
     /// Returns who still runs, if that is due and others than before.
-    pub(super) fn look(&mut self, is_stopping: bool) -> Option<Vec<ProcessName>> {
+    pub(super) fn look(&mut self, leader: i32, is_stopping: bool) -> Option<Vec<ProcessName>> {
         let now = Instant::now();
         let Some(next) = self.next else {
             self.next = is_stopping.then_some(now + INTERVAL);
@@ -33,7 +33,7 @@ impl Holdup {
             return None;
         }
         self.next = Some(now + INTERVAL);
-        let processes = names(linux::descendants());
+        let processes = names(linux::descendants(leader));
         if processes == self.told {
             return None;
         }

@@ -120,8 +120,10 @@ impl Process {
 
 /// Returns the living descendants of this process, parents before their children.
 ///
-/// The list may lack a process that is just being forked; whoever needs all asks again.
-pub(super) fn descendants() -> Vec<Process> {
+/// The list may lack a process that is just being forked; whoever needs all asks again. Dead children are collected
+/// on the way, but for `leader`, whose exit is of interest: where every process starts another one and ends, there
+/// are soon so many of them that looking at them all takes longer than the living need to become others.
+pub(super) fn descendants(leader: i32) -> Vec<Process> {
     let own = std::process::id() as i32;
     let mut found = Vec::new();
     let mut seen = HashSet::new();
@@ -134,7 +136,14 @@ pub(super) fn descendants() -> Vec<Process> {
             continue;
         }
         pending.extend(children(pid).unwrap_or_default());
-        found.extend(Process::read(pid).filter(|process| !process.is_dead()));
+        match Process::read(pid) {
+            Some(process) if !process.is_dead() => found.push(process),
+            Some(dead) if dead.parent == own && pid != leader => {
+                // Should it fail, it is collected with all others.
+                let _ = rustix::process::waitpid(Pid::from_raw(pid), WaitOptions::NOHANG);
+            }
+            _ => {}
+        }
     }
     found
 }

@@ -242,7 +242,7 @@ impl Shim {
                     core.send(&Event::Stuck { survivors });
                 }
             }
-            if let Some(processes) = self.holdup.look(self.stop.has_begun()) {
+            if let Some(processes) = self.holdup.look(self.leader, self.stop.has_begun()) {
                 core.send(&Event::Waiting { processes });
             }
             if self.gives_up(&core) {

@@ -9,11 +9,11 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
 
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
@@ -21,9 +21,6 @@ use super::linux;
 use super::shim::SHIM_ARGUMENT;
 use crate::config::PluginName;
 use crate::descriptors;
-
-/// The wait before a child that is about to end is looked at again, at first and at most.
-const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 
 /// A shim: this process's child, which is collected once it has ended whatever happens, or that of a core
 /// that is gone.
@@ -51,13 +48,11 @@ impl ShimProcess {
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        // The shim's own needs are few, and what it runs has its limits from it.
-        descriptors::keep_to_former(&mut program);
         let (reply, started) = oneshot::channel();
         let no_thread = || io::Error::other("the thread that starts processes is not there");
-        requests()
-            .send(Request::Start { program, reply })
-            .map_err(|_| no_thread())?;
+        if !ask(Request::Start { program, reply }) {
+            return Err(no_thread());
+        }
         let shim = started.await.map_err(|_| no_thread())??;
         Ok((ours, shim))
     }
@@ -87,7 +82,7 @@ impl ShimProcess {
             is_child: self.is_child,
             reply: Some(reply),
         };
-        if requests().send(request).is_ok() {
+        if ask(request) {
             // It can only fail together with the thread, which never ends.
             let _ = collected.await;
         }
@@ -98,7 +93,7 @@ impl Drop for ShimProcess {
     fn drop(&mut self) {
         if !self.collecting && self.is_child {
             // It ends by itself, because its connection is closed.
-            let _ = requests().send(Request::Collect {
+            ask(Request::Collect {
                 descriptor: self.descriptor.clone(),
                 is_child: true,
                 reply: None,
@@ -119,71 +114,99 @@ enum Request {
     },
 }
 
-fn requests() -> &'static Sender<Request> {
-    static REQUESTS: OnceLock<Sender<Request>> = OnceLock::new();
-    REQUESTS.get_or_init(|| {
-        let (sender, requests) = channel();
-        // Without the thread the receiver is dropped and every request fails.
-        let _ = thread::Builder::new()
-            .name("aigis-starter".into())
-            .spawn(move || serve(&requests));
-        sender
-    })
+/// How the thread is spoken to.
+struct Requests {
+    sender: Sender<Request>,
+    /// Readable as long as the thread has not looked for requests.
+    wake: Arc<OwnedFd>,
 }
 
-fn serve(requests: &Receiver<Request>) {
-    type Waiting = (Arc<OwnedFd>, bool, Option<oneshot::Sender<()>>);
+/// Leaves a request to the thread; false if there is none.
+fn ask(request: Request) -> bool {
+    static REQUESTS: OnceLock<Option<Requests>> = OnceLock::new();
+    let requests = REQUESTS.get_or_init(|| {
+        let (sender, requests) = channel();
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let wake = Arc::new(eventfd(0, flags).ok()?);
+        let woken = Arc::clone(&wake);
+        thread::Builder::new()
+            .name("aigis-starter".into())
+            .spawn(move || serve(&requests, &woken))
+            .ok()?;
+        Some(Requests { sender, wake })
+    });
+    let Some(Requests { sender, wake }) = requests else {
+        return false;
+    };
+    let is_sent = sender.send(request).is_ok();
+    // It only fails if it is readable anyhow.
+    let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
+    is_sent
+}
+
+/// A shim that is about to end, whether it is this process's child, and who waits for that.
+type Waiting = (Arc<OwnedFd>, bool, Option<oneshot::Sender<()>>);
+
+fn serve(requests: &Receiver<Request>, wake: &OwnedFd) {
     let mut waiting: Vec<Waiting> = Vec::new();
-    let mut pause = LOOK_AGAIN.0;
     loop {
-        let request = if waiting.is_empty() {
-            requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            requests.recv_timeout(pause)
-        };
-        match request {
-            Ok(Request::Start { mut program, reply }) => {
-                let started = start(&mut program);
-                // The child's end of the connection is closed with this; its end is only
-                // seen when nobody else holds one.
-                drop(program);
-                // Nobody waits any more: what is dropped here is collected later.
-                let _ = reply.send(started);
+        let mut events: Vec<PollFd<'_>> = vec![PollFd::new(wake, PollFlags::IN)];
+        let ends = waiting.iter().map(|(descriptor, ..)| descriptor);
+        events.extend(ends.map(|it| PollFd::new(it, PollFlags::IN)));
+        // It can only be interrupted: looking is right then, too.
+        let _ = poll(&mut events, None);
+        drop(events);
+        // First, so that nothing that is asked for from here on goes unnoticed.
+        let _ = rustix::io::read(wake, &mut [0; 8]);
+        loop {
+            match requests.try_recv() {
+                Ok(Request::Start { mut program, reply }) => {
+                    let started = start(&mut program);
+                    // The child's end of the connection is closed with this; its end is only
+                    // seen when nobody else holds one.
+                    drop(program);
+                    // Nobody waits any more: what is dropped here is collected later.
+                    let _ = reply.send(started);
+                }
+                Ok(Request::Collect {
+                    descriptor,
+                    is_child,
+                    reply,
+                }) => waiting.push((descriptor, is_child, reply)),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return,
             }
-            Ok(Request::Collect {
-                descriptor,
-                is_child,
-                reply,
-            }) => {
-                waiting.push((descriptor, is_child, reply));
-                pause = LOOK_AGAIN.0;
-            }
-            Err(RecvTimeoutError::Timeout) => pause = (pause * 2).min(LOOK_AGAIN.1),
-            Err(RecvTimeoutError::Disconnected) => return,
         }
-        for (descriptor, is_child, reply) in std::mem::take(&mut waiting) {
-            let is_over = match is_child {
-                true => linux::reap_by(descriptor.as_fd()),
-                // Whoever is its parent now collects it.
-                false => linux::has_ended(descriptor.as_fd()),
-            };
-            if !is_over {
-                waiting.push((descriptor, is_child, reply));
-                continue;
-            }
-            // First, so that whoever waits finds nothing left.
-            drop(descriptor);
-            if let Some(reply) = reply {
-                // If nobody waits any more, nobody has to.
-                let _ = reply.send(());
-            }
+        collect(&mut waiting);
+    }
+}
+
+/// Collects those that have ended.
+fn collect(waiting: &mut Vec<Waiting>) {
+    for (descriptor, is_child, reply) in std::mem::take(waiting) {
+        let is_over = match is_child {
+            true => linux::reap_by(descriptor.as_fd()),
+            // Whoever is its parent now collects it.
+            false => linux::has_ended(descriptor.as_fd()),
+        };
+        if !is_over {
+            waiting.push((descriptor, is_child, reply));
+            continue;
+        }
+        // First, so that whoever waits finds nothing left.
+        drop(descriptor);
+        if let Some(reply) = reply {
+            // If nobody waits any more, nobody has to.
+            let _ = reply.send(());
         }
     }
 }
 
 fn start(program: &mut Command) -> io::Result<ShimProcess> {
     let mut child = program.spawn()?;
-    match linux::exit_descriptor(child.id()) {
+    // The shim's own needs are few, and what it runs has its limits from it.
+    let limited = descriptors::lower_to_former(child.id());
+    match limited.and_then(|()| linux::exit_descriptor(child.id())) {
         Ok(descriptor) => Ok(ShimProcess {
             pid: child.id(),
             descriptor: Arc::new(descriptor),

@@ -155,7 +155,7 @@ impl Stop {
         let Some(group) = &self.group else {
             return signal_all(self.leader, Signal::KILL, &mut Asked::new());
         };
-        let mut found = linux::descendants();
+        let mut found = linux::descendants(self.leader);
         // In one step, which nothing that forks meanwhile escapes; but there are ways out of a group.
         group.kill();
         let left = signal_all(self.leader, Signal::KILL, &mut Asked::new());
@@ -236,7 +236,7 @@ fn signal_all(leader: i32, signal: Signal, asked: &mut Asked) -> Vec<Process> {
     let mut group_is_new = asked.is_empty();
     let mut all = Vec::new();
     for _ in 0..PASSES {
-        let mut new = linux::descendants();
+        let mut new = linux::descendants(leader);
         new.retain(|process| {
             // With another name it is another program, which has been asked nothing yet.
             let name = process.name.clone();

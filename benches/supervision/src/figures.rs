@@ -5,6 +5,10 @@
 pub(crate) struct Figures(Vec<f64>);
 
 impl Figures {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
     pub(crate) fn push(&mut self, figure: f64) {
         self.0.push(figure);
     }

@@ -224,6 +224,22 @@ fn what_forks_all_the_time_is_ended() {
 }
 
 #[test]
+fn what_only_forks_its_successor_is_ended() {
+    let place = Place::new();
+    run(async {
+        // Four at a time, no more: each starts the next one and ends. They end by themselves with the file, and after
+        // some thousand generations.
+        std::fs::write(place.path("leash"), "").expect("a file");
+        let script = "trap '' TERM; next() { [ -e leash ] && [ $1 -gt 0 ] && next $(($1 - 1)) & exit; }; \
+                      for i in 1 2 3 4; do next 5000 & done; echo ready; while [ -e leash ]; do sleep 0.1; done";
+        let (report, took) = stop(&place, script, Duration::from_millis(100)).await;
+        assert_eq!(report.exit, Some(Exit::Signal(9)));
+        assert!(took < GRACE, "{took:?}");
+        std::fs::remove_file(place.path("leash")).expect("it is there");
+    });
+}
+
+#[test]
 fn fifty_plugins_stop_side_by_side() {
     run(async {
         let places: Vec<Place> = (0..50).map(|_| Place::new()).collect();
