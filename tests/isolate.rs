@@ -156,7 +156,7 @@ fn an_isolated_library_is_the_same_from_outside() {
     });
 
     // A stop runs its `cleanup`, in which it can still ask others, and frees its names.
-    host.stop("lab").expect("stops");
+    host.stop_forced("lab").expect("stops");
     assert!(!is_alive(pid));
     home.wait_for_log("lab", "the lab is tidy, Ok(42)");
     let gone: Dynamic<u32> = host.call("lab.pid", ());
