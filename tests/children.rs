@@ -63,11 +63,13 @@ fn children_end_with_the_version_that_has_started_them() {
     host.reload("nursery", true).expect("it is reloaded");
     let generation = host.status()[0].generation;
     assert_eq!(generation, 2);
-    // This thread gives back what it has of the old version with its next call.
     let new = call(&host, "start");
     assert!(!is_gone(new));
     // The old version leaves memory, which it cannot while its thread runs.
     eventually("the old version to be unmapped", || {
+        // This thread gives back what it has of the old version with a call after that has ended its children.
+        let said: String = host.call("nursery.run", ("exit 0",)).expect("it ends");
+        assert_eq!(said, "code 0");
         let status = host.status().swap_remove(0);
         let old = status.generations.iter().find(|old| old.number == 1);
         old.is_none_or(|old| old.state == aigis_core::host::GenerationState::Unmapped)
