@@ -283,7 +283,9 @@ fn after_delays_whom_it_names_and_nobody_else() {
     home.wait_for_log("web", " : up");
 
     // Whoever waits is stopped before whom it waits for, however long that takes.
-    let stopped = host.stop_set(&["db", "other", "web"]).expect("are stopped");
+    let stopped = host
+        .stop_set(&["db", "other", "web"], false)
+        .expect("are stopped");
     assert!(
         stopped.iter().all(|one| one.state == State::Stopped),
         "{stopped:?}"

@@ -154,7 +154,7 @@ fn lists_have_their_form(home: &TestHome) {
             "serving": [],
             "isolated": null,
             "processes": [],
-            "in_config": true,
+            "in_config": true, "waits_for": [],
             "cpu_ms": null,
             "cpu_percent": null,
             "memory_bytes": null,

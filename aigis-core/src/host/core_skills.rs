@@ -88,6 +88,10 @@ fn core_skills(inner: &Arc<Inner>) -> Vec<Serving> {
         ("force", flag()),
     ];
     let names = [("names", Shape::List(Box::new(Shape::Text)))];
+    let stop_set = [
+        ("names", Shape::List(Box::new(Shape::Text))),
+        ("force", flag()),
+    ];
     let reload_set = [
         ("names", Shape::List(Box::new(Shape::Text))),
         ("fresh", flag()),
@@ -276,13 +280,15 @@ fn core_skills(inner: &Arc<Inner>) -> Vec<Serving> {
         ),
         skill(
             "stop_set",
-            "Stops several plugins side by side, those that start after others before these.",
-            &names,
+            "Stops several plugins side by side, those that start after others before these. With `force` also if \
+             others have been compiled for their skills.",
+            &stop_set,
             list("PluginStatus"),
             |inner, bytes| {
-                <(Own<Vec<String>>,)>::decode(&["names"], bytes, |(names,)| {
+                let of = ["names", "force"];
+                <(Own<Vec<String>>, Own<Option<bool>>)>::decode(&of, bytes, |(names, force)| {
                     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                    encode(&inner.stop_set(&names)?)
+                    encode(&inner.stop_set(&names, force.unwrap_or(false))?)
                 })
             },
         ),

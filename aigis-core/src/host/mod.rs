@@ -581,9 +581,10 @@ impl Host {
     /// Blocks.
     ///
     /// # Errors
-    /// An unknown name, or a plugin that is on its way; then none is stopped.
-    pub fn stop_set(&self, names: &[&str]) -> Result<Vec<PluginStatus>, HostError> {
-        self.handle.inner.stop_set(names)
+    /// An unknown name, a plugin that is on its way, or, without `force`, a library with skills that others have been
+    /// compiled for; then none is stopped.
+    pub fn stop_set(&self, names: &[&str], force: bool) -> Result<Vec<PluginStatus>, HostError> {
+        self.handle.inner.stop_set(names, force)
     }
 
     /// Stops plugins and starts them again, those that others start after first. Blocks.

@@ -15,7 +15,11 @@ const BUSY: Duration = Duration::from_secs(10);
 
 impl Inner {
     /// Stops plugins and waits until their processes are gone and each `cleanup` has run. Blocks.
-    pub(crate) fn stop_set(&self, names: &[&str]) -> Result<Vec<PluginStatus>, HostError> {
+    pub(crate) fn stop_set(
+        &self,
+        names: &[&str],
+        force: bool,
+    ) -> Result<Vec<PluginStatus>, HostError> {
         let set = self.in_order(names)?;
         self.refuse_now()?;
         // All at once, in the order in which everybody locks them: nothing is stopped if one is refused.
@@ -24,7 +28,11 @@ impl Inner {
             .map(|plugin| (Arc::clone(plugin), plugin.lock_running()))
             .collect();
         for (plugin, running) in &held {
+            self.refuse_gone(plugin)?;
             refuse_on_its_way(plugin, running)?;
+            if !force {
+                self.refuse_needed(plugin, |other| names.contains(&other))?;
+            }
         }
         for wave in order::waves(&set) {
             let mut now: Vec<_> = held
@@ -57,7 +65,8 @@ impl Inner {
         let set = self.in_order(names)?;
         // What their manifests said when they were started; should that have changed, they wait a little longer.
         let order: Vec<_> = order::waves(&set).into_iter().flatten().collect();
-        self.stop_set(names)?;
+        // They are back in a moment, and with them what others have been compiled for.
+        self.stop_set(names, true)?;
         let mut outcome = Ok(());
         for plugin in order.iter().rev() {
             let started = self.start_plugin(plugin.name().as_str()).map(drop);
