@@ -28,6 +28,7 @@ mod readiness;
 mod reload;
 mod replace;
 mod requirements;
+mod resources;
 mod secrets;
 mod service;
 mod serving;

@@ -139,6 +139,25 @@ impl Inner {
         }
     }
 
+    /// Returns where a program is that a user with the folder `place` is to run: what was built lies where nobody but the
+    /// core's own user comes.
+    pub(super) fn within_reach(&self, program: &Path, place: &Path) -> Result<PathBuf, Step> {
+        let Some(name) = program
+            .file_name()
+            .filter(|_| program.starts_with(self.home.run()))
+        else {
+            return Ok(program.to_owned());
+        };
+        let copy = place.join(name);
+        let failed = |error| Step::Prepare(at(&copy, error));
+        let file = tempfile::NamedTempFile::new_in(place).map_err(failed)?;
+        fs::copy(program, file.path()).map_err(failed)?;
+        fs::set_permissions(file.path(), Permissions::from_mode(0o555)).map_err(failed)?;
+        // In one step, also in the place of one that runs.
+        file.persist(&copy).map_err(|error| failed(error.error))?;
+        Ok(copy)
+    }
+
     /// Returns what the plugin's user, if it is another than the core's, finds its session and its files in.
     pub(super) fn place_of(&self, spec: &LaunchSpec) -> Result<Option<PathBuf>, Step> {
         let own = rustix::process::geteuid().as_raw();

@@ -143,6 +143,9 @@ pub(super) fn spec(
     spec = spec.env("AIGIS_INSTANCE", grant.instance.to_string());
     let mut spec = inner.confine(spec, &manifest.resources)?;
     let place = inner.place_of(&spec)?;
+    if let Some(place) = &place {
+        spec.program = inner.within_reach(&line.program, place)?.into();
+    }
     let owner = spec.confinement.identity.as_ref();
     if let Some(owner) = owner {
         // It is the plugin's own folder, whoever the plugin is.

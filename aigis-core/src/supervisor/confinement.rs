@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::Mode;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -39,6 +39,14 @@ pub struct Identity {
     pub gid: u32,
     /// The numbers of all its groups.
     pub groups: Vec<u32>,
+}
+
+impl Identity {
+    /// Makes it the owner of what a descriptor stands for.
+    pub(super) fn own(&self, descriptor: impl AsFd) -> io::Result<()> {
+        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        Ok(rustix::fs::fchown(descriptor, Some(uid), Some(gid))?)
+    }
 }
 
 impl Confinement {

@@ -49,6 +49,18 @@ pub(super) fn start(
     let (stdout, stdout_end) = output_pipe().map_err(system("create a pipe"))?;
     let (stderr, stderr_end) = output_pipe().map_err(system("create a pipe"))?;
     let (readiness, invitation) = Readiness::invite(spec)?;
+    if let Some(identity) = &spec.confinement.identity {
+        // Programs open anew what they have been given, as `/dev/stdout` or in `/proc/self/fd`, and may do so only with
+        // what is theirs.
+        let given = [Some(&stdout_end), Some(&stderr_end), session.as_ref()];
+        for end in given
+            .into_iter()
+            .flatten()
+            .chain(invitation.descriptor.as_ref())
+        {
+            identity.own(end).map_err(system("hand over the pipes"))?;
+        }
+    }
     let (confined, report) =
         Entry::new(&spec.confinement).map_err(|error| confinement_failure(CGROUP, &error))?;
     // What is on the child's side is closed on this one when `spawn` is over.
