@@ -130,7 +130,14 @@ fn run_here(
     let ended = spawn(
         "aigis-signals",
         Box::new(move || {
-            termination.wait(|| service::apply(&of_signals, notifier.as_deref()));
+            // On a thread of its own: until it is through, the core is to hear that it should end.
+            let hang_up = || {
+                let (host, notifier) = (of_signals.clone(), notifier.clone());
+                let _ = thread::Builder::new()
+                    .name("aigis-hang-up".to_owned())
+                    .spawn(move || service::apply(&host, notifier.as_deref()));
+            };
+            termination.wait(hang_up);
             of_signals.shutdown();
         }),
     );

@@ -18,6 +18,7 @@ use super::memo::Memo;
 use super::plugin::{Plugin, Running};
 use super::prepare::Prepared;
 use super::process::{self, Program, Start};
+use super::processes::{Condition, Role};
 use super::readiness;
 use super::secrets::{self, Delivered};
 use super::secrets_place::Place;
@@ -151,7 +152,11 @@ impl Inner {
                     plugin.is_some_and(|plugin| plugin.entry.kind == memo.kind)
                 };
                 match memo.filter(same_kind) {
-                    Some(memo) if memo.instance.is_some() && !standing.stopping => {
+                    // One whose leader has ended by itself has ended, whatever is still cleared up.
+                    Some(memo)
+                        if memo.instance.is_some()
+                            && (!standing.stopping || standing.exit.is_some()) =>
+                    {
                         let number = memo.instance.unwrap_or(0);
                         let found = FoundProcess::Running(supervised);
                         let family = families.entry(name).or_default();
@@ -463,7 +468,10 @@ impl Inner {
                     let message = full_message(&error.step);
                     match running.is_empty() {
                         true => plugin.fail(self, super::State::Failed, message),
-                        false => plugin.keep(self, message),
+                        false => {
+                            let now = Condition::failed(super::State::Failed, message);
+                            plugin.process_is(self, Role::Program(number), now);
+                        }
                     }
                 }
             }

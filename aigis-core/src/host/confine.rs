@@ -3,7 +3,7 @@
 use std::ffi::{CString, OsString};
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
@@ -170,9 +170,11 @@ impl Inner {
             return Ok(None);
         };
         let folder = self.home.user(identity.uid);
+        let through = |folder: &Path| fs::set_permissions(folder, Permissions::from_mode(0o711));
         let made = fs::create_dir_all(&folder)
-            .and_then(|()| fs::set_permissions(&folder, Permissions::from_mode(0o700)))
-            .and_then(|()| chown(&folder, Some(identity.uid), Some(identity.gid)));
+            .and_then(|()| through(&self.home.users()))
+            // The core's own: what it writes there by name is what it has put there. The user comes through.
+            .and_then(|()| through(&folder));
         made.map_err(|error| Step::Prepare(at(&folder, error)))?;
         let opened = self.open_door(identity.uid, &folder);
         opened.map_err(|error| Step::Prepare(io::Error::other(error)))?;

@@ -76,7 +76,7 @@ impl Inner {
 
     fn tell_waiting(&self, plugin: &Plugin, names: &[PluginName]) {
         // A shutdown that has come first has said what the plugin comes to.
-        let _running = plugin.lock_running();
+        let running = plugin.lock_running();
         if self.is_closing() {
             return;
         }
@@ -84,7 +84,10 @@ impl Inner {
         let message = format!("Waiting for {} to be ready.", all.join(", "));
         self.logs
             .plugin(plugin.name().as_str(), Level::Info, message);
-        plugin.enter(self, State::Starting, None);
+        // What an earlier core has left running is as it is.
+        if running.is_empty() {
+            plugin.enter(self, State::Starting, None);
+        }
     }
 
     /// Waits until the plugins that a prepared one is to start after are ready. Blocks; nobody may hold the plugin meanwhile.

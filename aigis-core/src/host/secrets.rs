@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempPath};
 
 use super::secrets_place::Place;
+use rustix::fs::{Mode, OFlags};
+
 use crate::config::Secret;
 use crate::home::Home;
 use crate::logging::SecretValue;
@@ -182,7 +184,7 @@ pub(crate) fn values(secrets: &[Secret], folder: &Path) -> Vec<SecretValue> {
     for secret in secrets {
         let mut value = Vec::new();
         // One that cannot be read is delivered to nobody.
-        let read = File::open(folder.join(&secret.name))
+        let read = regular(&folder.join(&secret.name))
             .and_then(|file| file.take(left.min(MAX_VALUE)).read_to_end(&mut value));
         if read.is_ok() {
             left -= value.len() as u64;
@@ -191,6 +193,16 @@ pub(crate) fn values(secrets: &[Secret], folder: &Path) -> Vec<SecretValue> {
         }
     }
     values
+}
+
+/// Opens a file, which may be a plugin's to change: neither a link nor what would keep its reader waiting.
+fn regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::ErrorKind::InvalidInput.into()),
+    }
 }
 
 /// Reads all secrets that are in a folder.

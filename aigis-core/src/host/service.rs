@@ -19,7 +19,7 @@ use super::{Inner, Launched, TokenHash, lock};
 use crate::loader::guard::Visit;
 use crate::loader::{Link, Route, Services};
 use crate::logging::Level;
-use crate::rpc::{Answer, Callee, Done, Imported, Peer, Service, SessionInfo, Underway};
+use crate::rpc::{self, Answer, Callee, Done, Imported, Peer, Service, SessionInfo, Underway};
 
 /// The sessions that are open.
 #[derive(Default)]
@@ -32,6 +32,8 @@ pub(super) struct Sessions {
 struct Open {
     info: Arc<SessionInfo>,
     launch: Option<Launch>,
+    /// Its process is of another user than the core, who may ask, but change nothing.
+    is_foreign: bool,
     /// What its imports expect, by the name of the skill.
     expects: HashMap<String, Signature>,
 }
@@ -81,7 +83,7 @@ impl Service for HostService {
         let offers = hello.features.iter().any(|name| name == feature::OFFERS);
         let launch = match &hello.token {
             Some(token) => Some(inner.present(token, offers)?),
-            None if peer.uid != 0 && peer.uid != rustix::process::geteuid().as_raw() => {
+            None if peer.uid != 0 && peer.uid != rpc::own_uid() => {
                 let message = "a process of another user needs the token of its launch";
                 return Err(Failure::new(FailureKind::Refused, message));
             }
@@ -100,6 +102,7 @@ impl Service for HostService {
         let open = Open {
             info: Arc::clone(&info),
             launch,
+            is_foreign: peer.uid != 0 && peer.uid != rpc::own_uid(),
             expects: HashMap::new(),
         };
         sessions.open.insert(info.id, open);
@@ -118,6 +121,9 @@ impl Service for HostService {
         if let Some(open) = lock(&inner.sessions).open.get_mut(&session.id) {
             let name = import.name.clone();
             open.expects.insert(name, import.signature.clone());
+        }
+        if let Err(failure) = inner.may_use(session.id, &import.name) {
+            return Arc::new(Denied(failure));
         }
         let slot = Services::slot(&*inner, &import.name);
         Arc::new(ImportedSkill {
@@ -145,6 +151,10 @@ impl Service for HostService {
         {
             return isolated.reported(arguments, done);
         }
+        if let Err(failure) = inner.may_use(session.id, name) {
+            done(Err(failure));
+            return None;
+        }
         let done = match inner.calls_of(name) {
             Some(calls) => calls.timed(done),
             None => done,
@@ -155,7 +165,7 @@ impl Service for HostService {
 
     fn open(
         &self,
-        _: &SessionInfo,
+        session: &SessionInfo,
         name: &str,
         arguments: &[u8],
         streams: Vec<BoxItems>,
@@ -164,6 +174,9 @@ impl Service for HostService {
         let Some(inner) = self.0.upgrade() else {
             return failed(closing());
         };
+        if let Err(failure) = inner.may_use(session.id, name) {
+            return failed(failure);
+        }
         if let Some(calls) = inner.calls_of(name) {
             calls.opened();
         }
@@ -370,7 +383,52 @@ impl Imported for Closed {
     }
 }
 
+/// An import of a skill that is not for the session's user.
+struct Denied(Failure);
+
+impl Imported for Denied {
+    fn name(&self) -> &str {
+        &self.0.skill
+    }
+
+    fn served(&self) -> Served {
+        Served::default()
+    }
+
+    fn call(&self, _: &[u8], _: Option<Duration>, done: Done) -> Option<Arc<dyn Underway>> {
+        done(Err(self.0.clone()));
+        None
+    }
+}
+
+/// The core's own skills that change nothing.
+const ASKING: [&str; 5] = [
+    "aigis.pid",
+    "aigis.status",
+    "aigis.skills",
+    "aigis.settled",
+    isolate::REPORT,
+];
+
 impl Inner {
+    /// Refuses what a session of another user asks the core itself to do: it would have it done with the core's rights.
+    fn may_use(&self, session: u64, name: &str) -> Result<(), Failure> {
+        if !name.starts_with("aigis.") || ASKING.contains(&name) {
+            return Ok(());
+        }
+        let is_foreign = {
+            let sessions = lock(&self.sessions);
+            let open = sessions.open.get(&session);
+            open.is_some_and(|open| open.is_foreign)
+        };
+        if !is_foreign {
+            return Ok(());
+        }
+        let message =
+            "a process of another user than the core may ask it how things are, and change nothing";
+        Err(Failure::new(FailureKind::Refused, message).of_skill(name))
+    }
+
     /// Tells sessions what serves their imports now.
     pub(super) fn tell_swaps(&self) {
         if let Some(server) = self.server.get() {

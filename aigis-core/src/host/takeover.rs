@@ -192,7 +192,8 @@ impl Inner {
             };
             let state = plugin.state();
             // What waits to be launched again waits at the next core; what is being launched is in the way.
-            if !state.is_settled() && state != State::Backoff {
+            let waits = state == State::Backoff && plugin.status().pid.is_none();
+            if !state.is_settled() && !waits {
                 let message = format!("plugin `{}` is {state}; try again", plugin.name());
                 return Err(refused(message));
             }
@@ -212,7 +213,15 @@ impl Inner {
                 return Err(error);
             }
         };
-        *lock(&self.phase) = Phase::Closing;
+        {
+            let mut phase = lock(&self.phase);
+            if *phase != Phase::Open {
+                drop(phase);
+                server.unseal();
+                return Err(refused("the core is shutting down".to_owned()));
+            }
+            *phase = Phase::Closing;
+        }
         self.changed.notify_all();
         self.logs
             .core(Level::Shutdown, format!("core {pid} takes over"));

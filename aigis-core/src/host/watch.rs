@@ -247,6 +247,7 @@ impl Watch {
             let supervised = &invocation.supervised;
             let mut last = None;
             let unready = tokio::select! {
+                biased;
                 exit = supervised.wait() => return Happened::Ended(exit),
                 stop = self.stops.recv() => return Happened::Stop(stop),
                 ready = awaited.ready(supervised, &mut last) => ready.err(),
@@ -283,6 +284,8 @@ impl Watch {
         let warn = |message: &str| log(inner, plugin, role, of, Level::Warn, message);
         let unhealthy = health::fails(&self.inner, health, warn);
         tokio::select! {
+            // An end is an end, whatever else comes at the same time.
+            biased;
             exit = supervised.wait() => Happened::Ended(exit),
             stop = self.stops.recv() => Happened::Stop(stop),
             unhealthy = unhealthy => {
@@ -463,6 +466,10 @@ impl Watch {
 
     /// Decides what follows an invocation that was ended because it had failed; returns the next one, if there is one.
     async fn after_failure(&mut self, message: String, well_for: Duration) -> Option<Invocation> {
+        if *self.inner.letting_go.borrow() && self.role != Role::Library {
+            self.leave_record();
+            return None;
+        }
         if self.inner.is_closing() {
             self.bury(State::Stopped, None).await;
             return None;
@@ -545,6 +552,12 @@ impl Watch {
                 // Whether they are met is of no interest any more, only that nothing runs.
                 let _ = met.await;
                 self.end(stop);
+                return Ok(None);
+            }
+            () = let_go(&self.inner, self.role) => {
+                cancel.store(true, Ordering::Relaxed);
+                let _ = met.await;
+                self.leave_record();
                 return Ok(None);
             }
         }

@@ -18,7 +18,7 @@ use super::starter::ShimProcess;
 use super::{ProcessName, Supervised, linux};
 
 /// How long a shim has to say how things stand.
-const STANDING_TIMEOUT: Duration = Duration::from_secs(2);
+const STANDING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a shim that cannot be adopted has, beyond the grace, to end its tree and itself.
 const CLEARING_TIMEOUT: Duration = Duration::from_secs(3);

@@ -75,7 +75,8 @@ pub(super) async fn send_commands(
     loop {
         let order = tokio::select! {
             order = queue.recv() => order,
-            _ = &mut over, if !is_over => {
+            // Whoever lets go of the shim ends its follower, and still has something to say.
+            Ok(()) = &mut over, if !is_over => {
                 // What is queued by now is still sent: the shim waits for the end of it.
                 is_over = true;
                 queue.close();

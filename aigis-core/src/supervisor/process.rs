@@ -168,6 +168,9 @@ impl Supervised {
             Ok(Ok(Event::LaunchFailed { failure })) => {
                 events.end().await;
                 shim.finish().await;
+                if let Some(group) = &launch.group {
+                    group.remove();
+                }
                 return Err(LaunchError::Plugin {
                     plugin,
                     source: failure,

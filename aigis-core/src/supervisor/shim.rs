@@ -273,6 +273,8 @@ impl Shim {
         }
         // Without a core nobody else does it.
         drop(secrets);
+        // Before the place is free: the socket of the next one has the same name.
+        drop(door);
         // First, so that the next launch finds the place as it will be.
         match exit.filter(|_| !self.on_purpose) {
             Some(exit) => {
@@ -281,7 +283,6 @@ impl Shim {
             }
             None => record.remove(),
         }
-        drop(door);
         core.send(&Event::TreeGone { killed });
         hear_out(&mut core, &mut log, &mut buffer);
     }
