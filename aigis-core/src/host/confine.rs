@@ -170,11 +170,11 @@ impl Inner {
             return Ok(None);
         };
         let folder = self.home.user(identity.uid);
-        let through = |folder: &Path| fs::set_permissions(folder, Permissions::from_mode(0o711));
+        let open = |folder: &Path, mode| fs::set_permissions(folder, Permissions::from_mode(mode));
         let made = fs::create_dir_all(&folder)
-            .and_then(|()| through(&self.home.users()))
-            // The core's own: what it writes there by name is what it has put there. The user comes through.
-            .and_then(|()| through(&folder));
+            .and_then(|()| open(&self.home.users(), 0o711))
+            // The core's own: what it writes there by name is what it has put there. The user may look.
+            .and_then(|()| open(&folder, 0o755));
         made.map_err(|error| Step::Prepare(at(&folder, error)))?;
         let opened = self.open_door(identity.uid, &folder);
         opened.map_err(|error| Step::Prepare(io::Error::other(error)))?;
